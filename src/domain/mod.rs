@@ -1,0 +1,10 @@
+//! What the product knows without asking anyone: pure rules and records, no IO, no clock, no logging.
+
+pub mod audit;
+pub mod change;
+pub mod id;
+pub mod installation;
+pub mod key;
+pub mod scope;
+pub mod secret;
+pub mod time;
