@@ -2,7 +2,7 @@
 
 pub mod clock;
 pub mod crypto;
+pub mod delivery;
 pub mod domain;
 pub mod egress;
-pub mod delivery;
 pub mod store;

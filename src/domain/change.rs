@@ -6,6 +6,8 @@ use super::scope::Slot;
 /// One thing that a committed change created, replaced or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Changed {
+    /// More than the feed can tell: whoever holds anything drops it.
+    Everything,
     /// The secret at this slot.
     Secret(Slot),
     /// This extension's manifest.

@@ -104,7 +104,13 @@ macro_rules! scope_id_from {
         })*
     };
 }
-scope_id_from!(OrganizationId, ProjectId, ProductInstallationId, InstallationId, ExtensionId);
+scope_id_from!(
+    OrganizationId,
+    ProjectId,
+    ProductInstallationId,
+    InstallationId,
+    ExtensionId
+);
 
 #[cfg(test)]
 mod tests {

@@ -63,6 +63,26 @@ impl fmt::Display for Scope {
     }
 }
 
+/// How many keys of a delivery each scope satisfied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScopeHits([u16; 5]);
+
+impl ScopeHits {
+    /// Counts one key for a scope.
+    pub fn count(&mut self, scope: Scope) {
+        for (n, candidate) in self.0.iter_mut().zip(Scope::ALL) {
+            if candidate == scope {
+                *n = n.saturating_add(1);
+            }
+        }
+    }
+
+    /// The scopes that satisfied any key, with how many, in precedence order.
+    pub fn iter(&self) -> impl Iterator<Item = (Scope, u16)> {
+        Scope::ALL.into_iter().zip(self.0).filter(|(_, n)| *n > 0)
+    }
+}
+
 /// Whose value it is. Tenants never share a layer; a partner's defaults are the one thing
 /// that several organizations may read, and none of them may write.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -240,7 +240,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The secrets that a tenancy may see, by position, without their values. An organization sees its own
     /// rows only, never a partner's.
-    async fn secrets(&self, tenancy: &Tenancy, query: &SecretQuery, page: &Page) -> Result<Listed<SecretMeta>, StoreError>;
+    async fn secrets(
+        &self,
+        tenancy: &Tenancy,
+        query: &SecretQuery,
+        page: &Page,
+    ) -> Result<Listed<SecretMeta>, StoreError>;
 
     /// Whether any row (of any kind but audit) names this organization or scope id already.
     async fn scope_known(&self, organization: &OrganizationId, scope: Scope, id: &ScopeId) -> Result<bool, StoreError>;
@@ -258,7 +263,12 @@ pub trait Store: Send + Sync + 'static {
     async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError>;
 
     /// The entries of one chain (`None`: the platform's) from a sequence on, in order.
-    async fn chain(&self, organization: Option<&OrganizationId>, from: u64, limit: u32) -> Result<Vec<LinkedEntry>, StoreError>;
+    async fn chain(
+        &self,
+        organization: Option<&OrganizationId>,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<LinkedEntry>, StoreError>;
 
     /// What was changed behind a position, in commit order, and the position now reached. May repeat, never misses.
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError>;
