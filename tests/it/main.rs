@@ -1,1 +1,1 @@
-fn main() {}
+//! The one integration binary: the product from outside, over real sockets, TLS and SQLite.
