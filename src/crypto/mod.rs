@@ -4,4 +4,5 @@
 
 pub mod chain;
 pub mod encoding;
+pub mod envelope;
 pub mod keyring;
