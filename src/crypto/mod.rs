@@ -6,3 +6,4 @@ pub mod chain;
 pub mod encoding;
 pub mod envelope;
 pub mod keyring;
+pub mod signature;
