@@ -8,3 +8,4 @@ pub mod egress;
 pub mod guard;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;

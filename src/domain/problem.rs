@@ -37,16 +37,10 @@ macro_rules! problems {
                 match self { $(Self::$variant => problems!(@ $retry)),* }
             }
 
-            /// The error type of RFC 9209, section 2.3.
-            #[must_use]
-            pub const fn proxy_error(self) -> &'static str {
-                match self { $(Self::$variant => $proxy_status),* }
-            }
-
-            /// The whole value of the answer's `Proxy-Status` header.
+            /// The error type of RFC 9209, section 2.3, for `Proxy-Status: kiket; error=…`.
             #[must_use]
             pub const fn proxy_status(self) -> &'static str {
-                match self { $(Self::$variant => concat!("kiket; error=", $proxy_status)),* }
+                match self { $(Self::$variant => $proxy_status),* }
             }
 
             /// The title of the problem document.
