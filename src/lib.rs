@@ -5,4 +5,7 @@ pub mod crypto;
 pub mod delivery;
 pub mod domain;
 pub mod egress;
+pub mod guard;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;

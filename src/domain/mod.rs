@@ -5,6 +5,7 @@ pub mod change;
 pub mod id;
 pub mod installation;
 pub mod key;
+pub mod problem;
 pub mod resolution;
 pub mod scope;
 pub mod secret;

@@ -1,0 +1,96 @@
+//! Which words a label or an outcome can be: closed sets, each with its position for handles held in arrays.
+
+use crate::domain::problem::Problem;
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// Every value, in order.
+    const ALL: &'static [Self];
+    /// The word.
+    fn word(self) -> &'static str;
+    /// The position in [`Self::ALL`].
+    fn position(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $name {
+            /// The word in the log and on the metric.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),*];
+            fn word(self) -> &'static str {
+                self.name()
+            }
+            fn position(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels!(
+    /// How a delivery ended.
+    Outcome {
+        /// The endpoint's whole answer was passed on, whatever its status.
+        Delivered = "delivered",
+        /// Answered with a problem, and nothing was sent to the endpoint.
+        Refused = "refused",
+        /// Answered with a problem after an attempt to reach the endpoint.
+        Failed = "failed",
+        /// The endpoint's answer broke off after its head had been passed on.
+        Interrupted = "interrupted",
+        /// The dispatcher hung up before its answer was complete.
+        DispatcherGone = "dispatcher-gone",
+    }
+);
+labels!(
+    /// How a bundle was come by.
+    BundleLookup {
+        /// In memory.
+        Hit = "hit",
+        /// Built, or waited for while it was built.
+        Miss = "miss",
+        /// Could not be built.
+        Failed = "failed",
+    }
+);
+labels!(
+    /// Whose connections are counted.
+    Listener {
+        /// The data plane.
+        Proxy = "proxy",
+        /// The control plane.
+        Admin = "admin",
+        /// Metrics and health.
+        Metrics = "metrics",
+    }
+);
+labels!(
+    /// What kind of TLS handshake an endpoint agreed to.
+    Handshake {
+        /// With certificates.
+        Full = "full",
+        /// From a ticket.
+        Resumed = "resumed",
+    }
+);
+
+impl Label for Problem {
+    const ALL: &'static [Self] = Self::ALL;
+    fn word(self) -> &'static str {
+        self.name()
+    }
+    fn position(self) -> usize {
+        self as usize
+    }
+}
