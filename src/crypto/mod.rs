@@ -7,3 +7,4 @@ pub mod encoding;
 pub mod envelope;
 pub mod keyring;
 pub mod signature;
+pub mod token;
