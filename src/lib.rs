@@ -1,6 +1,7 @@
 //! Kiket sidecar.
 
 pub mod clock;
+pub mod config;
 pub mod crypto;
 pub mod delivery;
 pub mod domain;

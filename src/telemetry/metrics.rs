@@ -321,12 +321,9 @@ mod tests {
             connections: 1,
             ..totals
         });
-        metrics.delivery(
-            Outcome::Refused,
-            Some(Problem::Draining),
-            Duration::from_millis(3),
-            Duration::ZERO,
-        );
+        metrics.deliveries.inc(Outcome::Refused);
+        metrics.refusals.inc(Problem::Draining);
+        Metrics::observe(&metrics.delivery_duration, Duration::from_millis(3));
         metrics.set_guard("landlock", false);
         let text = metrics.render();
         assert!(text.contains("kiket_upstream_connections_total 3\n"));

@@ -1,0 +1,219 @@
+//! How a setting's text is read: each parser says what it expects, never what it found.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing_subscriber::filter::Targets;
+
+/// Where to accept connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this host can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+/// How `X-Kiket-Signature` is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignaturePrefix {
+    /// `<hex>`
+    Bare,
+    /// `sha256=<hex>`
+    Sha256,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+type Parsed<T> = Result<T, &'static str>;
+
+pub(super) fn listeners(text: &str) -> Parsed<Vec<Listen>> {
+    let one = |item: &str| match item.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Some(Listen::Unix(path.into())),
+        Some(_) => None,
+        None => item.parse().ok().map(Listen::Tcp),
+    };
+    let all: Option<Vec<Listen>> = items(text).map(one).collect();
+    all.filter(|listeners| !listeners.is_empty())
+        .ok_or("`address:port` or `unix:/path`, several separated by commas, for example `127.0.0.1:8080`")
+}
+
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "`address:port`, for example `127.0.0.1:8081`")
+}
+
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.contains('\0') {
+        Err("a path")
+    } else {
+        Ok(text.into())
+    }
+}
+
+pub(super) fn database_url(text: &str) -> Parsed<String> {
+    let known = ["sqlite:", "postgres:", "postgresql:"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme));
+    if known {
+        Ok(text.into())
+    } else {
+        Err("a URL, for example `sqlite:/var/lib/kiket/kiket.db`")
+    }
+}
+
+pub(super) fn cidrs(text: &str) -> Parsed<Vec<IpNet>> {
+    items(text)
+        .map(|item| {
+            item.parse()
+                .map_err(|_| "CIDRs separated by commas, for example `10.1.0.0/16,fd00::/64`")
+        })
+        .collect()
+}
+
+pub(super) fn flag(text: &str) -> Parsed<bool> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err("`true` or `false`"),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let parsed = || {
+        let (number, unit) = split_unit(text)?;
+        let millis_per_unit = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let millis = number.checked_mul(millis_per_unit)?;
+        (1..=31 * 24 * 3_600_000)
+            .contains(&millis)
+            .then(|| Duration::from_millis(millis))
+    };
+    parsed().ok_or("a duration from 1ms to 744h, for example `500ms`, `30s`, `15m` or `1h`")
+}
+
+pub(super) fn bytes(text: &str) -> Parsed<usize> {
+    let parsed = || {
+        let (number, unit) = split_unit(text)?;
+        let bytes_per_unit = match unit {
+            "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        let bytes = number.checked_mul(bytes_per_unit)?;
+        usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| (1..=1 << 40).contains(bytes))
+    };
+    parsed().ok_or("a size of at least one byte, for example `65536`, `64KiB` or `8MiB`")
+}
+
+pub(super) fn count(text: &str) -> Parsed<usize> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or("a number from 1 to 1000000")
+}
+
+pub(super) fn workers(text: &str) -> Parsed<usize> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=256).contains(count))
+        .ok_or("a number from 1 to 256")
+}
+
+pub(super) fn signature_prefix(text: &str) -> Parsed<SignaturePrefix> {
+    match text {
+        "bare" => Ok(SignaturePrefix::Bare),
+        "sha256=" | "sha256" => Ok(SignaturePrefix::Sha256),
+        _ => Err("`bare` or `sha256=`"),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Parsed<String> {
+    let parsed = text.parse::<Targets>().map(|_| text.to_owned());
+    parsed.map_err(|_| "a level (`info`) or levels by module (`info,kiket_sidecar=debug`)")
+}
+
+pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("`json` or `text`"),
+    }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_hold_both_sides_of_their_limits() {
+        assert_eq!(duration("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(duration("744h"), Ok(Duration::from_secs(744 * 3600)));
+        for bad in [
+            "",
+            "0s",
+            "745h",
+            "5",
+            "s",
+            "-1s",
+            "1 day",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(bytes("8MiB"), Ok(8 << 20));
+        assert_eq!(bytes("1"), Ok(1));
+        for bad in ["", "0", "1MB", "2000GiB", "MiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_and_only_cidrs_may_be_none() {
+        assert_eq!(cidrs("").unwrap(), []);
+        assert_eq!(cidrs("10.0.0.0/8, ::1/128").unwrap().len(), 2);
+        assert!(cidrs("10.0.0.0/33").is_err());
+        assert!(listeners("").is_err() && listeners("unix:relative").is_err() && listeners("localhost").is_err());
+        assert_eq!(listeners("unix:/a,127.0.0.1:0").unwrap().len(), 2);
+    }
+}
