@@ -1,0 +1,303 @@
+//! Which keys there are, and what each may be used for.
+//!
+//! A key serves one purpose only. Key-encryption keys (`kek`) rotate: several may be there, one of them active. The
+//! others are one each and outlive every KEK, so that rotating KEKs breaks no audit chain, token or row:
+//! `audit-mac` links audit entries, `audit-sign` is kept for signed checkpoints, `fingerprint` authenticates
+//! rows and hashes tokens (by two keys derived from it). No key leaves this folder but through
+//! [`Keyring::to_toml`].
+
+mod file;
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, UnboundKey};
+use aws_lc_rs::{hkdf, hmac, rand};
+use data_encoding::HEXLOWER;
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
+
+use super::chain::ChainKey;
+use super::encoding::Encoder;
+use crate::domain::time::Timestamp;
+
+pub use self::file::KeyringError;
+
+/// Length of every key, in bytes.
+const KEY_BYTES: usize = 32;
+
+/// Separates what this product derives from anything else that could be derived from the same bytes.
+const DERIVATION_SALT: &[u8] = b"kiket.keyring.v1";
+
+/// What a key is for. The names are the table names of the keyring file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Wraps the data keys of values.
+    Kek,
+    /// Links audit entries.
+    AuditMac,
+    /// Signs checkpoints of the audit chains (Ed25519 seed).
+    AuditSign,
+    /// Authenticates rows and hashes tokens.
+    Fingerprint,
+}
+
+impl Purpose {
+    /// The purpose's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kek => "kek",
+            Self::AuditMac => "audit-mac",
+            Self::AuditSign => "audit-sign",
+            Self::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A key's public name: `[A-Za-z0-9._-]{1,64}`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KeyId(String);
+
+impl KeyId {
+    fn parse(text: &str) -> Option<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A key as the file holds it.
+struct Key {
+    id: KeyId,
+    created_at: Timestamp,
+    material: SecretBox<[u8; KEY_BYTES]>,
+}
+
+impl Key {
+    fn generate(purpose: Purpose, now: Timestamp) -> Result<Self, KeyringError> {
+        let mut suffix = [0; 4];
+        rand::fill(&mut suffix).map_err(|_| KeyringError::Library)?;
+        let mut material = SecretBox::new(Box::new([0; KEY_BYTES]));
+        rand::fill(material.expose_secret_mut()).map_err(|_| KeyringError::Library)?;
+        let id = KeyId(format!("{purpose}-{}", HEXLOWER.encode(&suffix)));
+        Ok(Self {
+            id,
+            created_at: now,
+            material,
+        })
+    }
+
+    /// An HMAC-SHA-256 key derived from this one for one use.
+    fn derive(&self, info: &'static str) -> Result<hmac::Key, KeyringError> {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, DERIVATION_SALT);
+        let extracted = salt.extract(self.material.expose_secret());
+        let info = [info.as_bytes()];
+        let expanded = extracted
+            .expand(&info, hmac::HMAC_SHA256)
+            .map_err(|_| KeyringError::Library)?;
+        Ok(expanded.into())
+    }
+}
+
+/// A key-encryption key, ready for use.
+pub(super) struct Kek {
+    key: Key,
+    aead: LessSafeKey,
+}
+
+impl Kek {
+    fn new(key: Key) -> Result<Self, KeyringError> {
+        let unbound = UnboundKey::new(&AES_256_GCM_SIV, key.material.expose_secret());
+        let aead = LessSafeKey::new(unbound.map_err(|_| KeyringError::Library)?);
+        Ok(Self { key, aead })
+    }
+
+    /// Its name in envelopes.
+    pub(super) fn id(&self) -> &str {
+        self.key.id.as_str()
+    }
+
+    /// What wraps and unwraps data keys.
+    pub(super) fn aead(&self) -> &LessSafeKey {
+        &self.aead
+    }
+}
+
+/// The process's keys. `Debug` prints their ids only.
+pub struct Keyring {
+    /// Seals; opens what it sealed.
+    active: Kek,
+    /// Open what they sealed.
+    others: Vec<Kek>,
+    audit_mac: Key,
+    audit_sign: Key,
+    fingerprint: Key,
+    chain: ChainKey,
+    rows: hmac::Key,
+    tokens: hmac::Key,
+}
+
+impl Keyring {
+    /// Makes a new keyring: one fresh key per purpose.
+    ///
+    /// # Errors
+    /// [`KeyringError::Library`] where the system gives no randomness.
+    pub fn generate(now: Timestamp) -> Result<Self, KeyringError> {
+        Self::assemble(
+            Key::generate(Purpose::Kek, now)?,
+            Vec::new(),
+            Key::generate(Purpose::AuditMac, now)?,
+            Key::generate(Purpose::AuditSign, now)?,
+            Key::generate(Purpose::Fingerprint, now)?,
+        )
+    }
+
+    fn assemble(
+        active: Key,
+        others: Vec<Key>,
+        audit_mac: Key,
+        audit_sign: Key,
+        fingerprint: Key,
+    ) -> Result<Self, KeyringError> {
+        Ok(Self {
+            active: Kek::new(active)?,
+            others: others.into_iter().map(Kek::new).collect::<Result<_, _>>()?,
+            chain: ChainKey::new(audit_mac.derive("kiket.audit-chain.v1")?),
+            rows: fingerprint.derive("kiket.row-mac.v1")?,
+            tokens: fingerprint.derive("kiket.token-hash.v1")?,
+            audit_mac,
+            audit_sign,
+            fingerprint,
+        })
+    }
+
+    /// The key-encryption key that seals.
+    pub(super) fn active_kek(&self) -> &Kek {
+        &self.active
+    }
+
+    /// The key-encryption key of this name.
+    pub(super) fn kek(&self, id: &[u8]) -> Option<&Kek> {
+        self.keks().find(|kek| kek.id().as_bytes() == id)
+    }
+
+    fn keks(&self) -> impl Iterator<Item = &Kek> {
+        std::iter::once(&self.active).chain(&self.others)
+    }
+
+    /// Every key with its purpose, in the order of the file.
+    fn keys(&self) -> impl Iterator<Item = (Purpose, &Key)> {
+        self.keks().map(|kek| (Purpose::Kek, &kek.key)).chain([
+            (Purpose::AuditMac, &self.audit_mac),
+            (Purpose::AuditSign, &self.audit_sign),
+            (Purpose::Fingerprint, &self.fingerprint),
+        ])
+    }
+
+    /// Authenticates the columns of a row that decide where secrets go. The table's name and the fields' order are
+    /// part of what is authenticated; the caller names every column that matters, and the row's version.
+    #[must_use]
+    pub fn row_mac(&self, table: &'static str, fields: &[&[u8]]) -> [u8; 32] {
+        let head = Encoder::new("kiket.row.v1").text(table);
+        let encoded = fields.iter().fold(head, |encoder, field| encoder.bytes(field)).finish();
+        digest(&self.rows, &encoded)
+    }
+
+    /// Whether a row is as [`Self::row_mac`] authenticated it. Takes the same time wherever the MACs differ.
+    #[must_use]
+    pub fn row_mac_holds(&self, table: &'static str, fields: &[&[u8]], mac: &[u8]) -> bool {
+        let expected = self.row_mac(table, fields);
+        aws_lc_rs::constant_time::verify_slices_are_equal(&expected, mac).is_ok()
+    }
+
+    /// What a token is found by: a keyed hash, so that the table of hashes cannot be searched without this keyring.
+    #[must_use]
+    pub fn token_hash(&self, text: &SecretString) -> [u8; 32] {
+        digest(&self.tokens, text.expose_secret().as_bytes())
+    }
+
+    /// The key of the audit chains.
+    #[must_use]
+    pub fn chain_key(&self) -> ChainKey {
+        self.chain.clone()
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys().map(|(_, key)| &key.id)).finish()
+    }
+}
+
+/// HMAC-SHA-256 as an array.
+pub(super) fn digest(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
+    let mut array = [0; 32];
+    let tag = hmac::sign(key, message);
+    for (to, from) in array.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    array
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn keyring() -> Keyring {
+        Keyring::generate(Timestamp(1_700_000_000_000)).unwrap()
+    }
+
+    #[test]
+    fn a_row_mac_holds_for_the_same_table_and_fields_only() {
+        let keys = keyring();
+        let mac = keys.row_mac("tokens", &[b"a", b"bc"]);
+        assert!(keys.row_mac_holds("tokens", &[b"a", b"bc"], &mac));
+        assert!(!keys.row_mac_holds("tokens", &[b"ab", b"c"], &mac));
+        assert!(!keys.row_mac_holds("tokens", &[b"bc", b"a"], &mac));
+        assert!(!keys.row_mac_holds("tokens", &[b"a", b"bc", b""], &mac));
+        assert!(!keys.row_mac_holds("installations", &[b"a", b"bc"], &mac));
+        assert!(!keys.row_mac_holds("tokens", &[b"a", b"bc"], mac.get(..31).unwrap()));
+        assert!(!keys.row_mac_holds("tokens", &[b"a", b"bc"], &[]));
+        assert!(!keyring().row_mac_holds("tokens", &[b"a", b"bc"], &mac));
+    }
+
+    #[test]
+    fn a_token_hash_depends_on_the_token_and_on_the_keyring() {
+        let keys = keyring();
+        let token = SecretString::from("kst_abc");
+        assert_eq!(keys.token_hash(&token), keys.token_hash(&token));
+        assert_ne!(keys.token_hash(&token), keys.token_hash(&SecretString::from("kst_abd")));
+        assert_ne!(keys.token_hash(&token), keyring().token_hash(&token));
+        assert_ne!(keys.token_hash(&token), digest(&keys.rows, b"kst_abc"));
+    }
+
+    #[test]
+    fn debug_prints_ids_and_nothing_else() {
+        let keys = keyring();
+        let ids: Vec<String> = keys.keys().map(|(_, key)| key.id.to_string()).collect();
+        assert_eq!(format!("{keys:?}"), format!("[{}]", ids.join(", ")));
+    }
+}

@@ -1,0 +1,89 @@
+//! How the control plane and the metrics listener are served: one exchange per connection, on the control runtime.
+//!
+//! A connection ends with its answer, because what it read may have held a value and hyper keeps its buffers as long
+//! as the connection lives.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The longest that a head may take to arrive.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest that a whole exchange may take.
+const EXCHANGE_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait after an accept failed for want of descriptors or memory.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Serves `service` on a bound, non-blocking listener until `stop`, then until the exchanges under way are done.
+///
+/// # Errors
+/// Where the listener cannot be registered with the runtime.
+pub async fn serve_exchanges<S, B>(
+    listener: TcpListener,
+    service: S,
+    connections_max: usize,
+    stop: CancellationToken,
+) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(connections_max));
+    let exchanges = TaskTracker::new();
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
+        };
+        let (service, stop) = (service.clone(), stop.clone());
+        exchanges.spawn(async move {
+            // A peer that breaks a rule or the time is of no interest.
+            let _ = tokio::time::timeout(EXCHANGE_MAX, exchange(stream, service, stop)).await;
+            drop(permit);
+        });
+    }
+    exchanges.close();
+    exchanges.wait().await;
+    Ok(())
+}
+
+async fn exchange<S, B>(stream: TcpStream, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
