@@ -2,9 +2,12 @@
 
 pub mod audit;
 pub mod change;
+pub mod checklist;
+pub mod destination;
 pub mod id;
 pub mod installation;
 pub mod key;
+pub mod manifest;
 pub mod problem;
 pub mod resolution;
 pub mod scope;

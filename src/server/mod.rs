@@ -12,8 +12,6 @@ mod load;
 mod worker;
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,15 +23,6 @@ pub use body::{BodyError, declared_length, discard, read_body};
 pub use exchange::serve_exchanges;
 pub use load::{Admitted, Buffered, Load};
 pub use worker::{Closing, WorkerError, Workers};
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// A Unix socket's path. A stale socket file there is replaced.
-    Unix(PathBuf),
-}
 
 /// Bounds on what peers can make the process hold.
 #[derive(Debug, Clone, Copy)]
