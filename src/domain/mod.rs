@@ -8,6 +8,7 @@ pub mod id;
 pub mod installation;
 pub mod key;
 pub mod manifest;
+pub mod payload;
 pub mod problem;
 pub mod resolution;
 pub mod scope;
