@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod domain;
 pub mod egress;
 pub mod guard;
+pub mod registry;
 pub mod server;
 pub mod shutdown;
 pub mod store;

@@ -1,0 +1,107 @@
+//! How a manifest is registered and read back.
+
+use super::{Registry, RegistryError, Stored, sealed_extension, verified_manifest};
+use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::change::Changed;
+use crate::domain::id::ExtensionId;
+use crate::domain::manifest::Manifest;
+use crate::store::{Change, ExtensionRow, StoreError, Write};
+
+/// A registered extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtensionRecord {
+    /// The row.
+    pub row: ExtensionRow,
+    /// What its document says.
+    pub manifest: Manifest,
+}
+
+impl Registry {
+    /// Registers a manifest, or replaces it. `expected` is the version the caller read, if it insists on one.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn put_extension(
+        &self,
+        who: &Actor,
+        source: Source,
+        id: &ExtensionId,
+        document: &str,
+        expected: Option<u64>,
+    ) -> Result<Stored<ExtensionRecord>, RegistryError> {
+        let manifest = Manifest::parse(document)?;
+        if manifest.id != *id {
+            return Err(RegistryError::IdMismatch);
+        }
+        if let Some(destination) = manifest.callback.as_ref().and_then(|callback| callback.url.as_ref()) {
+            self.check(destination)?;
+        }
+        let before = self.store.extension(id).await?;
+        let replaced = before.as_ref().map(|row| row.version);
+        if expected.is_some() && expected != replaced {
+            return Err(RegistryError::Conflict);
+        }
+        let now = self.clock.now();
+        let row = sealed_extension(
+            &self.keyring,
+            ExtensionRow {
+                id: id.clone(),
+                document: document.to_owned(),
+                version: replaced.map_or(1, |version| version.saturating_add(1)),
+                mac: Vec::new(),
+                created_at: before.map_or(now, |row| row.created_at),
+                updated_at: now,
+            },
+        );
+        let entry = AuditEntry {
+            organization: None,
+            at: now,
+            actor: who.clone(),
+            action: Action::ExtensionPut,
+            source,
+            outcome: Outcome::Ok,
+            scope: None,
+            subject: Some(id.into()),
+            key: None,
+            version: Some(row.version),
+            external: false,
+        };
+        let write = Write::Extension {
+            row: row.clone(),
+            expected: replaced,
+        };
+        self.store
+            .commit(Change {
+                writes: vec![write],
+                entries: vec![entry],
+            })
+            .await
+            .map_err(conflict)?;
+        let changed = vec![Changed::Extension(id.clone())];
+        Ok(Stored {
+            record: ExtensionRecord { row, manifest },
+            changed,
+            created: replaced.is_none(),
+        })
+    }
+
+    /// A registered extension.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn extension(&self, id: &ExtensionId) -> Result<Option<ExtensionRecord>, RegistryError> {
+        let Some(row) = self.store.extension(id).await? else {
+            return Ok(None);
+        };
+        let manifest = verified_manifest(&self.keyring, &row)?;
+        Ok(Some(ExtensionRecord { row, manifest }))
+    }
+}
+
+/// Someone was faster: the caller reads again.
+pub(super) fn conflict(error: StoreError) -> RegistryError {
+    match error {
+        StoreError::Conflict => RegistryError::Conflict,
+        other => RegistryError::Store(other),
+    }
+}

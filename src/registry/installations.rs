@@ -1,0 +1,364 @@
+//! How an extension is installed, what its installation still needs, and when it may be enabled.
+
+use std::collections::HashMap;
+
+use super::extensions::conflict;
+use super::{
+    Registered, Registry, RegistryError, Stored, load, sealed_installation, verified_installation, verified_manifest,
+};
+use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::change::Changed;
+use crate::domain::checklist::{ChecklistItem, Satisfaction, checklist, missing};
+use crate::domain::destination::Destination;
+use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ProductInstallationId, ProjectId};
+use crate::domain::installation::{Installation, InstallationState};
+use crate::domain::key::SecretKey;
+use crate::domain::manifest::{FieldScope, Manifest};
+use crate::domain::resolution::{PartnerDefaults, slots};
+use crate::domain::scope::{Owner, Scope, Slot};
+use crate::domain::secret::{SecretKind, SecretMeta};
+use crate::domain::time::Timestamp;
+use crate::store::{Change, Listed, Page, SecretRow, Tenancy, Write};
+
+/// What to install where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInstallation {
+    /// Its id, or a new one.
+    pub id: Option<InstallationId>,
+    /// Of which extension.
+    pub extension: ExtensionId,
+    /// In which organization.
+    pub organization: OrganizationId,
+    /// In which project.
+    pub project: ProjectId,
+    /// Under which marketplace install.
+    pub product_installation: Option<ProductInstallationId>,
+    /// A callback instead of the manifest's.
+    pub callback_url: Option<String>,
+    /// Whether to leave a placeholder for every key that nothing satisfies.
+    pub scaffold: bool,
+}
+
+/// What to change of an installation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstallationPatch {
+    /// Where it stands from now on.
+    pub state: Option<InstallationState>,
+    /// Its own callback, or none any more.
+    pub callback_url: Option<Option<String>>,
+}
+
+/// An installation and what it still needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The record.
+    pub installation: Installation,
+    /// Every key of its demand.
+    pub checklist: Vec<ChecklistItem>,
+    /// Required keys without a value, sorted.
+    pub missing: Vec<SecretKey>,
+    /// Keys that a placeholder was made for just now.
+    pub scaffolded: Vec<SecretKey>,
+}
+
+impl Registry {
+    /// Installs an extension; the installation is pending.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: `Unknown` without such an extension, `Conflict` where the id is taken.
+    pub async fn install(
+        &self,
+        who: &Actor,
+        source: Source,
+        new: NewInstallation,
+    ) -> Result<Stored<Installed>, RegistryError> {
+        let extension = self
+            .store
+            .extension(&new.extension)
+            .await?
+            .ok_or(RegistryError::Unknown)?;
+        let manifest = verified_manifest(&self.keyring, &extension)?;
+        if let Some(url) = &new.callback_url {
+            self.check_url(url)?;
+        }
+        let now = self.clock.now();
+        let installation = Installation {
+            id: new.id.map_or_else(new_id, Ok)?,
+            extension: new.extension,
+            organization: new.organization,
+            project: new.project,
+            product_installation: new.product_installation,
+            state: InstallationState::Pending,
+            callback_url: new.callback_url,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let partner = partner_defaults(&installation, &manifest);
+        let (items, rows) = self.checklist(&installation, &manifest, partner).await?;
+        let placeholders = if new.scaffold {
+            placeholders(&installation, &items, &rows, now)
+        } else {
+            Vec::new()
+        };
+        let mut change = Change::default();
+        let mut changed = vec![Changed::Installation(installation.id.clone())];
+        let row = sealed_installation(&self.keyring, installation.clone());
+        change.writes.push(Write::Installation { row, expected: None });
+        change
+            .entries
+            .push(entry(&installation, who, source, Action::InstallationCreate, now));
+        let mut scaffolded = Vec::new();
+        for (row, expected) in placeholders {
+            let mut scaffold = entry(&installation, who, source, Action::SecretScaffold, now);
+            scaffold.scope = Some(row.meta.slot.scope);
+            scaffold.subject = Some(row.meta.slot.scope_id.clone());
+            scaffold.key = Some(row.meta.slot.key.clone());
+            scaffold.version = Some(row.meta.version);
+            change.entries.push(scaffold);
+            changed.push(Changed::Secret(row.meta.slot.clone()));
+            scaffolded.push(row.meta.slot.key.clone());
+            change.writes.push(Write::Secret { row, expected });
+        }
+        self.store.commit(change).await.map_err(conflict)?;
+        // The placeholders just made show.
+        let (checklist, _) = self.checklist(&installation, &manifest, partner).await?;
+        let missing = missing(&checklist);
+        Ok(Stored {
+            record: Installed {
+                installation,
+                checklist,
+                missing,
+                scaffolded,
+            },
+            changed,
+            created: true,
+        })
+    }
+
+    /// An installation that a tenancy may see.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn installation(
+        &self,
+        tenancy: &Tenancy,
+        id: &InstallationId,
+    ) -> Result<Option<Installed>, RegistryError> {
+        match self.visible(tenancy, id).await? {
+            None => Ok(None),
+            Some(registered) => self.installed(registered).await.map(Some),
+        }
+    }
+
+    /// The installations that a tenancy may see.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<Installation>, RegistryError> {
+        let listed = self.store.installations(tenancy, page).await?;
+        let rows = listed
+            .rows
+            .into_iter()
+            .map(|row| verified_installation(&self.keyring, row));
+        Ok(Listed {
+            rows: rows.collect::<Result<_, _>>()?,
+            next: listed.next,
+        })
+    }
+
+    /// Changes an installation. Enabling one with a required key missing is refused. `expected` is the version the
+    /// caller read, if it insists on one.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn patch_installation(
+        &self,
+        tenancy: &Tenancy,
+        who: &Actor,
+        source: Source,
+        id: &InstallationId,
+        patch: InstallationPatch,
+        expected: Option<u64>,
+    ) -> Result<Stored<Installed>, RegistryError> {
+        let mut registered = self.visible(tenancy, id).await?.ok_or(RegistryError::Unknown)?;
+        let replaced = registered.installation.version;
+        if expected.is_some_and(|expected| expected != replaced) {
+            return Err(RegistryError::Conflict);
+        }
+        let now = self.clock.now();
+        let installation = &mut registered.installation;
+        if let Some(callback_url) = patch.callback_url {
+            if let Some(url) = &callback_url {
+                self.check_url(url)?;
+            }
+            installation.callback_url = callback_url;
+        }
+        if let Some(state) = patch.state {
+            installation.state = state;
+        }
+        installation.version = replaced.saturating_add(1);
+        installation.updated_at = now;
+        registered.partner_defaults = partner_defaults(installation, &registered.manifest);
+        let installed = self.installed(registered).await?;
+        if patch.state == Some(InstallationState::Enabled) && !installed.missing.is_empty() {
+            return Err(RegistryError::RequiredMissing(installed.missing));
+        }
+        let row = sealed_installation(&self.keyring, installed.installation.clone());
+        let change = Change {
+            writes: vec![Write::Installation {
+                row,
+                expected: Some(replaced),
+            }],
+            entries: vec![entry(
+                &installed.installation,
+                who,
+                source,
+                Action::InstallationUpdate,
+                now,
+            )],
+        };
+        self.store.commit(change).await.map_err(conflict)?;
+        Ok(Stored {
+            record: installed,
+            changed: vec![Changed::Installation(id.clone())],
+            created: false,
+        })
+    }
+
+    /// A foreign installation looks absent.
+    async fn visible(&self, tenancy: &Tenancy, id: &InstallationId) -> Result<Option<Registered>, RegistryError> {
+        let registered = load(&self.store, &self.keyring, id).await?;
+        Ok(registered.filter(|registered| match tenancy {
+            Tenancy::Platform => true,
+            Tenancy::Organization(organization) => registered.installation.organization == *organization,
+        }))
+    }
+
+    async fn installed(&self, registered: Registered) -> Result<Installed, RegistryError> {
+        let Registered {
+            installation,
+            manifest,
+            partner_defaults,
+            ..
+        } = registered;
+        let (checklist, _) = self.checklist(&installation, &manifest, partner_defaults).await?;
+        let missing = missing(&checklist);
+        Ok(Installed {
+            installation,
+            checklist,
+            missing,
+            scaffolded: Vec::new(),
+        })
+    }
+
+    /// The checklist, and the rows it was read from.
+    async fn checklist(
+        &self,
+        installation: &Installation,
+        manifest: &Manifest,
+        partner: PartnerDefaults,
+    ) -> Result<(Vec<ChecklistItem>, HashMap<Slot, SecretRow>), RegistryError> {
+        let keys = checklist(manifest, |_| Satisfaction::default());
+        let probed: Vec<Slot> = keys
+            .iter()
+            .flat_map(|item| slots(installation, partner, &item.key))
+            .collect();
+        let rows = self.store.slots(&probed).await?;
+        let by_slot: HashMap<Slot, SecretRow> = rows.into_iter().map(|row| (row.meta.slot.clone(), row)).collect();
+        let kind = |slot: &Slot| by_slot.get(slot).map(|row| row.meta.kind);
+        let items = checklist(manifest, |key| {
+            let slots = slots(installation, partner, key);
+            let has_value = |slot: &&Slot| matches!(kind(slot), Some(SecretKind::Value | SecretKind::Reference));
+            Satisfaction {
+                by: slots.iter().find(has_value).map(|slot| slot.scope),
+                placeholder: slots.iter().any(|slot| kind(slot) == Some(SecretKind::Placeholder)),
+            }
+        });
+        Ok((items, by_slot))
+    }
+
+    fn check_url(&self, url: &str) -> Result<(), RegistryError> {
+        let destination = Destination::parse(url).map_err(|_| RegistryError::DestinationRefused)?;
+        self.check(&destination)
+    }
+}
+
+/// Overridden away from the manifest's destination, an installation gets no partner defaults.
+fn partner_defaults(installation: &Installation, manifest: &Manifest) -> PartnerDefaults {
+    let own = manifest.callback.as_ref().and_then(|callback| callback.url.as_ref());
+    let overriding = installation.callback_url.as_deref().map(Destination::parse);
+    match overriding {
+        Some(destination) if destination.as_ref().ok() != own => PartnerDefaults::Withheld,
+        _ => PartnerDefaults::Offered,
+    }
+}
+
+/// A placeholder for each key that nothing satisfies and none waits for, where a wizard would store it, with the
+/// version of the tombstone that it replaces.
+fn placeholders(
+    installation: &Installation,
+    items: &[ChecklistItem],
+    rows: &HashMap<Slot, SecretRow>,
+    now: Timestamp,
+) -> Vec<(SecretRow, Option<u64>)> {
+    let open = items
+        .iter()
+        .filter(|item| item.satisfied_by.is_none() && !item.placeholder);
+    open.map(|item| {
+        let (scope, scope_id) = match item.scope {
+            FieldScope::Extension => (Scope::Extension, (&installation.extension).into()),
+            FieldScope::Installation => (Scope::ExtensionInstallation, (&installation.id).into()),
+        };
+        let owner = Owner::Organization(installation.organization.clone());
+        let slot = Slot {
+            owner,
+            scope,
+            scope_id,
+            key: item.key.clone(),
+        };
+        let replaced = rows.get(&slot).map(|row| &row.meta);
+        let meta = SecretMeta {
+            kind: SecretKind::Placeholder,
+            version: replaced.map_or(1, |meta| meta.version.saturating_add(1)),
+            rotation_count: replaced.map_or(0, |meta| meta.rotation_count),
+            last_rotated_at: replaced.and_then(|meta| meta.last_rotated_at),
+            created_at: replaced.map_or(now, |meta| meta.created_at),
+            updated_at: now,
+            expires_at: None,
+            slot: slot.clone(),
+        };
+        (
+            SecretRow {
+                meta,
+                sealed: Vec::new(),
+                predecessor: None,
+            },
+            replaced.map(|meta| meta.version),
+        )
+    })
+    .collect()
+}
+
+fn entry(installation: &Installation, who: &Actor, source: Source, action: Action, now: Timestamp) -> AuditEntry {
+    AuditEntry {
+        organization: Some(installation.organization.clone()),
+        at: now,
+        actor: who.clone(),
+        action,
+        source,
+        outcome: Outcome::Ok,
+        scope: None,
+        subject: Some((&installation.id).into()),
+        key: None,
+        version: Some(installation.version),
+        external: false,
+    }
+}
+
+fn new_id() -> Result<InstallationId, RegistryError> {
+    let mut random = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| RegistryError::Internal)?;
+    let digits = data_encoding::HEXLOWER.encode(&random);
+    InstallationId::parse(&format!("ins_{digits}")).map_err(|_| RegistryError::Internal)
+}
