@@ -83,7 +83,7 @@ fn escape(text: &str, to: &mut impl Sink) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
     use secrecy::SecretString;

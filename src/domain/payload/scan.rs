@@ -53,6 +53,20 @@ pub enum ScanError {
     WrongType,
 }
 
+impl ScanError {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooDeep => "too-deep",
+            Self::Duplicate => "duplicate",
+            Self::Reserved => "reserved",
+            Self::WrongType => "wrong-type",
+        }
+    }
+}
+
 /// Reads a payload in one pass: strict grammar (RFC 8259), UTF-8, bounded depth.
 ///
 /// Lone surrogates in escapes are accepted, as the RFC does. Only exact names are read; a name that merely folds to one
