@@ -2,6 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use secrecy::{ExposeSecret, SecretString};
 
 /// The digest of a token that was chosen at random; it cannot be guessed back from its digest.
 pub struct TokenDigest([u8; 32]);
@@ -13,6 +14,12 @@ impl TokenDigest {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, text).as_ref());
         Self(bytes)
+    }
+
+    /// The digest of a token that is kept secret.
+    #[must_use]
+    pub fn of_secret(token: &SecretString) -> Self {
+        Self::of(token.expose_secret().as_bytes())
     }
 
     /// Whether `text` is that token. The time taken tells nothing about how much of it is right.

@@ -3,11 +3,16 @@
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
 //! `tests/it/store_contract.rs` is green over it.
 
+mod row;
+mod sqlite;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
@@ -94,6 +99,31 @@ pub enum Role {
     Auditor,
     /// Deliveries.
     Dispatcher,
+}
+
+impl Role {
+    /// The role's name in API and stored rows.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PlatformOperator => "platform_operator",
+            Self::OrgAdmin => "org_admin",
+            Self::Auditor => "auditor",
+            Self::Dispatcher => "dispatcher",
+        }
+    }
+
+    /// Parses a role's name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "platform_operator" => Self::PlatformOperator,
+            "org_admin" => Self::OrgAdmin,
+            "auditor" => Self::Auditor,
+            "dispatcher" => Self::Dispatcher,
+            _ => return None,
+        })
+    }
 }
 
 /// A stored API token: only its hash, never its text.
@@ -279,3 +309,37 @@ pub trait Store: Send + Sync + 'static {
 
 /// A store, shared.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Why a store could not be opened. An operator has to change something; carries nothing of the URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not a store of this build.
+    #[error("database_url: this version keeps its rows in SQLite only: `sqlite:/path/to/kiket.db`")]
+    Scheme,
+    /// The file or its folder cannot be used.
+    #[error("database_url: the database file cannot be opened: {0}")]
+    File(std::io::ErrorKind),
+    /// Another process serves from it.
+    #[error("database_url: another kiket serves from this database; stop it first")]
+    InUse,
+    /// It is no database, a newer version's, or a damaged one.
+    #[error("database_url: this is no database of this version of kiket")]
+    Foreign,
+    /// It would not keep what was acknowledged through a power cut.
+    #[error("database_url: the database does not take WAL with synchronous=FULL here")]
+    NotDurable,
+}
+
+/// Opens the store at a URL, creating it if absent. `chain` links its audit entries. The store works on the runtime it
+/// was opened on.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> {
+    let path = url.strip_prefix("sqlite:").ok_or(OpenError::Scheme)?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.starts_with(':') {
+        return Err(OpenError::Scheme);
+    }
+    Ok(Arc::new(sqlite::SqliteStore::open(Path::new(path), chain).await?))
+}

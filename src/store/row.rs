@@ -1,0 +1,212 @@
+//! How records become columns and back: what both adapters share.
+
+use super::{ExtensionRow, InstallationRow, Predecessor, Role, SecretRow, StoreError, TokenRow};
+use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::change::Changed;
+use crate::domain::id::{
+    ExtensionId, IdError, InstallationId, OrganizationId, ProductInstallationId, ProjectId, ScopeId,
+};
+use crate::domain::installation::{Installation, InstallationState};
+use crate::domain::key::{KeyError, SecretKey};
+use crate::domain::scope::{Owner, Scope, Slot};
+use crate::domain::secret::{SecretKind, SecretMeta};
+use crate::domain::time::Timestamp;
+
+/// A driver's row, column by column. Anything that does not read back is [`StoreError::Damaged`].
+pub(super) trait Columns {
+    fn text(&self, column: &'static str) -> Result<String, StoreError>;
+    fn text_or_null(&self, column: &'static str) -> Result<Option<String>, StoreError>;
+    fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError>;
+    fn bytes_or_null(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError>;
+    fn number(&self, column: &'static str) -> Result<i64, StoreError>;
+    fn number_or_null(&self, column: &'static str) -> Result<Option<i64>, StoreError>;
+
+    /// A count, version or position.
+    fn count(&self, column: &'static str) -> Result<u64, StoreError> {
+        self.number(column).and_then(unsigned)
+    }
+
+    fn moment(&self, column: &'static str) -> Result<Timestamp, StoreError> {
+        self.count(column).map(Timestamp)
+    }
+
+    fn moment_or_null(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        let moment = self.number_or_null(column)?.map(unsigned).transpose()?;
+        Ok(moment.map(Timestamp))
+    }
+
+    fn hash(&self, column: &'static str) -> Result<[u8; 32], StoreError> {
+        self.bytes(column)?.try_into().map_err(|_| StoreError::Damaged)
+    }
+}
+
+/// A column's number for an unsigned one. Versions and moments never come near the bound.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Damaged)
+}
+
+impl From<IdError> for StoreError {
+    fn from(_: IdError) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<KeyError> for StoreError {
+    fn from(_: KeyError) -> Self {
+        Self::Damaged
+    }
+}
+
+fn word<T>(parsed: Option<T>) -> Result<T, StoreError> {
+    parsed.ok_or(StoreError::Damaged)
+}
+
+pub(super) fn extension(row: &impl Columns) -> Result<ExtensionRow, StoreError> {
+    Ok(ExtensionRow {
+        id: ExtensionId::parse(&row.text("id")?)?,
+        document: row.text("document")?,
+        version: row.count("version")?,
+        mac: row.bytes("mac")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    })
+}
+
+pub(super) fn installation(row: &impl Columns) -> Result<InstallationRow, StoreError> {
+    let product = row.text_or_null("product_installation")?;
+    let installation = Installation {
+        id: InstallationId::parse(&row.text("id")?)?,
+        extension: ExtensionId::parse(&row.text("extension")?)?,
+        organization: OrganizationId::parse(&row.text("organization")?)?,
+        project: ProjectId::parse(&row.text("project")?)?,
+        product_installation: product.map(|id| ProductInstallationId::parse(&id)).transpose()?,
+        state: word(InstallationState::parse(&row.text("state")?))?,
+        callback_url: row.text_or_null("callback_url")?,
+        version: row.count("version")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    };
+    Ok(InstallationRow {
+        installation,
+        mac: row.bytes("mac")?,
+    })
+}
+
+pub(super) fn owner(text: &str) -> Result<Owner, StoreError> {
+    if text.is_empty() {
+        Ok(Owner::Partner)
+    } else {
+        Ok(Owner::Organization(OrganizationId::parse(text)?))
+    }
+}
+
+pub(super) fn slot(row: &impl Columns) -> Result<Slot, StoreError> {
+    Ok(Slot {
+        owner: owner(&row.text("owner")?)?,
+        scope: word(Scope::parse(&row.text("scope")?))?,
+        scope_id: ScopeId::parse(&row.text("scope_id")?)?,
+        key: SecretKey::parse(&row.text("key")?)?,
+    })
+}
+
+pub(super) fn secret_meta(row: &impl Columns) -> Result<SecretMeta, StoreError> {
+    Ok(SecretMeta {
+        slot: slot(row)?,
+        kind: word(SecretKind::parse(&row.text("kind")?))?,
+        version: row.count("version")?,
+        rotation_count: row.count("rotation_count")?,
+        last_rotated_at: row.moment_or_null("last_rotated_at")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+        expires_at: row.moment_or_null("expires_at")?,
+    })
+}
+
+pub(super) fn secret(row: &impl Columns) -> Result<SecretRow, StoreError> {
+    let predecessor = match row.bytes_or_null("predecessor_sealed")? {
+        None => None,
+        Some(sealed) => Some(Predecessor {
+            version: row.count("predecessor_version")?,
+            sealed,
+            valid_until: row.moment("predecessor_valid_until")?,
+        }),
+    };
+    Ok(SecretRow {
+        meta: secret_meta(row)?,
+        sealed: row.bytes("sealed")?,
+        predecessor,
+    })
+}
+
+pub(super) fn token(row: &impl Columns) -> Result<TokenRow, StoreError> {
+    let organization = row.text_or_null("organization")?;
+    Ok(TokenRow {
+        id: row.text("id")?,
+        hash: row.hash("hash")?,
+        name: row.text("name")?,
+        role: word(Role::parse(&row.text("role")?))?,
+        organization: organization.map(|id| OrganizationId::parse(&id)).transpose()?,
+        created_by: row.text("created_by")?,
+        created_at: row.moment("created_at")?,
+        expires_at: row.moment_or_null("expires_at")?,
+        mac: row.bytes("mac")?,
+    })
+}
+
+pub(super) fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {
+    let chain = row.text("chain")?;
+    let organization = if chain.is_empty() {
+        None
+    } else {
+        Some(OrganizationId::parse(&chain)?)
+    };
+    Ok(AuditEntry {
+        organization,
+        at: row.moment("at")?,
+        actor: Actor {
+            id: row.text("actor_id")?,
+            name: row.text("actor_name")?,
+        },
+        action: word(Action::parse(&row.text("action")?))?,
+        source: word(Source::parse(&row.text("source")?))?,
+        outcome: word(Outcome::parse(&row.text("outcome")?))?,
+        scope: row
+            .text_or_null("scope")?
+            .map(|scope| word(Scope::parse(&scope)))
+            .transpose()?,
+        subject: row.text_or_null("subject")?.map(|id| ScopeId::parse(&id)).transpose()?,
+        key: row.text_or_null("key")?.map(|key| SecretKey::parse(&key)).transpose()?,
+        version: row.number_or_null("version")?.map(unsigned).transpose()?,
+        external: row.number("external")? != 0,
+    })
+}
+
+/// The chain that an entry belongs to.
+pub(super) fn chain_of(organization: Option<&OrganizationId>) -> &str {
+    organization.map_or("", OrganizationId::as_str)
+}
+
+/// A change's word in the feed.
+pub(super) const fn changed_kind(changed: &Changed) -> &'static str {
+    match changed {
+        Changed::Everything => "everything",
+        Changed::Secret(_) => "secret",
+        Changed::Extension(_) => "extension",
+        Changed::Installation(_) => "installation",
+        Changed::Tokens => "tokens",
+    }
+}
+
+pub(super) fn changed(row: &impl Columns) -> Result<Changed, StoreError> {
+    Ok(match row.text("kind")?.as_str() {
+        "secret" => Changed::Secret(slot(row)?),
+        "extension" => Changed::Extension(ExtensionId::parse(&row.text("id")?)?),
+        "installation" => Changed::Installation(InstallationId::parse(&row.text("id")?)?),
+        "tokens" => Changed::Tokens,
+        _ => Changed::Everything, // a word of a later version
+    })
+}
