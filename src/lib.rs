@@ -1,5 +1,8 @@
 //! Kiket sidecar.
 
+pub mod admin;
+pub mod app;
+pub mod bundles;
 pub mod clock;
 pub mod config;
 pub mod crypto;
@@ -7,7 +10,9 @@ pub mod delivery;
 pub mod domain;
 pub mod egress;
 pub mod guard;
+pub mod proxy;
 pub mod registry;
+pub mod secrets;
 pub mod server;
 pub mod shutdown;
 pub mod store;

@@ -1,5 +1,7 @@
 //! What a committed change touched, as the change feed tells it and as caches compare it.
 
+use std::sync::Arc;
+
 use super::id::{ExtensionId, InstallationId};
 use super::scope::Slot;
 
@@ -17,3 +19,6 @@ pub enum Changed {
     /// Some API token.
     Tokens,
 }
+
+/// What is called with a commit's changes before its answer goes out, so that the next delivery sees them.
+pub type OnCommitted = Arc<dyn Fn(&[Changed]) + Send + Sync>;

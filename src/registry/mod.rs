@@ -5,6 +5,7 @@
 
 mod extensions;
 mod installations;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::store::{ExtensionRow, InstallationRow, SharedStore, StoreError};
 
 pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
+pub use tokens::{sealed_token, token_is_authentic};
 
 /// Which destinations may be registered.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,334 @@
+//! How a bundle is made: registry and secrets read, values opened, fragment rendered, identity and signers prepared.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Bundle, Dependencies, Obstacle, Ready, Standing};
+use crate::clock::Clock;
+use crate::crypto::keyring::Keyring;
+use crate::crypto::signature::{SignaturePrefix, Signers, SigningSecret};
+use crate::delivery::Route;
+use crate::delivery::identity::{IdentityError, TlsClient, TlsClients};
+use crate::domain::destination::{Destination, Scheme};
+use crate::domain::id::InstallationId;
+use crate::domain::installation::InstallationState;
+use crate::domain::manifest::Demand;
+use crate::domain::payload::fragment;
+use crate::domain::resolution::{self, HandshakeSecrets};
+use crate::domain::scope::Slot;
+use crate::domain::time::Timestamp;
+use crate::registry::{self, Registered, RegistryError};
+use crate::secrets::resolve::{Blocked, Opened, ResolveError, SecretResolver};
+use crate::store::SharedStore;
+
+/// How long the last matching certificate and key stay in use while the stored two do not match each other: they are
+/// two secrets, written one after the other (contract, section 5).
+const MISMATCH_GRACE_MILLIS: u64 = 10 * 60 * 1_000;
+
+/// How long a certificate that is not valid yet is taken to stay so.
+const NOT_YET_VALID_MILLIS: u64 = 1_000;
+
+/// Makes bundles. Reads, opens and parses: belongs on the control runtime.
+pub struct Builder {
+    store: SharedStore,
+    keyring: Arc<Keyring>,
+    secrets: SecretResolver,
+    tls: TlsClients,
+    plain: TlsClient,
+    prefix: SignaturePrefix,
+    clock: Arc<dyn Clock>,
+    identities: Mutex<HashMap<InstallationId, LastIdentity>>,
+}
+
+/// Why no bundle could be made. Not kept: the next delivery tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// The store did not answer, or did not take the audit entry of a load.
+    #[error("the store is unavailable")]
+    Store,
+    /// A secret's source did not answer, or a value could not be opened.
+    #[error("a secret's source is unavailable")]
+    Source,
+    /// Changes came faster than a build takes.
+    #[error("changes overtook every attempt")]
+    Overtaken,
+    /// A record that only we write cannot be trusted or read, or a build died.
+    #[error("a bundle could not be built")]
+    Internal,
+}
+
+/// The identity that an installation's last matching certificate and key made.
+struct LastIdentity {
+    /// The rows it came from.
+    stamp: Vec<(Slot, u64)>,
+    client: TlsClient,
+    mismatched_since: Option<Timestamp>,
+}
+
+/// An identity to use, and until when without looking again.
+struct Chosen {
+    client: TlsClient,
+    fresh_until: Option<Timestamp>,
+}
+
+impl Builder {
+    /// A builder over these sources.
+    ///
+    /// # Errors
+    /// [`IdentityError`] where no TLS client can be made from the roots alone.
+    pub fn new(
+        store: SharedStore,
+        keyring: Arc<Keyring>,
+        secrets: SecretResolver,
+        tls: TlsClients,
+        prefix: SignaturePrefix,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, IdentityError> {
+        let plain = tls.plain(None)?;
+        let identities = Mutex::new(HashMap::new());
+        Ok(Self {
+            store,
+            keyring,
+            secrets,
+            tls,
+            plain,
+            prefix,
+            clock,
+            identities,
+        })
+    }
+
+    /// Builds the bundle of an id from what the sources say now.
+    ///
+    /// # Errors
+    /// [`BuildError`] where a source did not answer clearly.
+    pub async fn build(&self, id: &InstallationId) -> Result<Bundle, BuildError> {
+        let mut depends_on = Dependencies {
+            installation: Some(id.clone()),
+            ..Dependencies::default()
+        };
+        let Some(registered) = registry::load(&self.store, &self.keyring, id).await? else {
+            self.forget_identity(id);
+            return Ok(Bundle {
+                standing: Standing::Unknown,
+                fresh_until: None,
+                depends_on,
+            });
+        };
+        depends_on.extension = Some(registered.installation.extension.clone());
+        let mut fresh_until = None;
+        let readiness = self
+            .readiness(&registered, &mut depends_on.slots, &mut fresh_until)
+            .await?;
+        if readiness.is_err() && fresh_until.is_none() {
+            self.forget_identity(id);
+        }
+        let standing = Standing::Installed {
+            installation: registered.installation,
+            readiness,
+        };
+        Ok(Bundle {
+            standing,
+            fresh_until,
+            depends_on,
+        })
+    }
+
+    async fn readiness(
+        &self,
+        registered: &Registered,
+        probed: &mut HashSet<Slot>,
+        fresh_until: &mut Option<Timestamp>,
+    ) -> Result<Result<Ready, Obstacle>, BuildError> {
+        if registered.installation.state != InstallationState::Enabled {
+            return Ok(Err(Obstacle::NotEnabled));
+        }
+        let Some(destination) = &registered.destination else {
+            return Ok(Err(Obstacle::NoDestination));
+        };
+        let demand = registered.manifest.demand();
+        let resolution = self
+            .secrets
+            .resolve(&registered.installation, registered.partner_defaults, &demand)
+            .await?;
+        *probed = resolution.probed;
+        let opened = match resolution.outcome {
+            Ok(opened) => opened,
+            Err(blocked) => return Ok(Err(blocked.into())),
+        };
+        let chosen = match self.identity(&registered.installation.id, &demand, &opened, fresh_until) {
+            Ok(chosen) => chosen,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        *fresh_until = chosen.fresh_until;
+        let mtls = chosen.client.certificate.is_some();
+        let identity_until = chosen.client.not_after;
+        let route = route(destination, &demand, chosen.client);
+        let keys_injected = count(opened.payload.iter().len());
+        let rendered = fragment(&opened.payload, &resolution.missing);
+        let signers = match self.signers(opened.signing) {
+            Ok(signers) => signers,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        Ok(Ok(Ready {
+            route: Arc::new(route),
+            fragment: Bytes::from_owner(rendered),
+            keys_injected,
+            keys_missing: count(resolution.missing.len()),
+            scope_hits: opened.scope_hits,
+            signers,
+            mtls,
+            identity_until,
+        }))
+    }
+
+    /// The identity for the handshake: the system's roots alone, or the client certificate that the manifest
+    /// declares. Never the former where the latter is declared.
+    fn identity(
+        &self,
+        id: &InstallationId,
+        demand: &Demand,
+        opened: &Opened,
+        fresh_until: &mut Option<Timestamp>,
+    ) -> Result<Chosen, Obstacle> {
+        if demand.handshake.is_none() {
+            self.forget_identity(id);
+            return Ok(Chosen {
+                client: self.plain.clone(),
+                fresh_until: None,
+            });
+        }
+        let secrets = opened.handshake.as_ref().ok_or(Obstacle::IdentityMissing)?;
+        let now = self.clock.now();
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = identities.get_mut(id);
+        if let Some(last) = &last
+            && last.stamp == opened.handshake_stamp
+            && last.client.not_after.is_none_or(|end| now < end)
+        {
+            return Ok(Chosen {
+                client: last.client.clone(),
+                fresh_until: None,
+            });
+        }
+        match (self.mutual(secrets, now), last) {
+            (Ok(client), _) => {
+                let stamp = opened.handshake_stamp.clone();
+                identities.insert(
+                    id.clone(),
+                    LastIdentity {
+                        stamp,
+                        client: client.clone(),
+                        mismatched_since: None,
+                    },
+                );
+                Ok(Chosen {
+                    client,
+                    fresh_until: None,
+                })
+            }
+            (Err(IdentityError::Mismatched), Some(last)) => {
+                let since = *last.mismatched_since.get_or_insert(now);
+                let until = since.plus_millis(MISMATCH_GRACE_MILLIS);
+                if now >= until {
+                    return Err(Obstacle::IdentityInvalid);
+                }
+                tracing::warn!(installation_id = %id, "client certificate and key do not match: the last matching pair stays in use");
+                Ok(Chosen {
+                    client: last.client.clone(),
+                    fresh_until: Some(until),
+                })
+            }
+            (Err(IdentityError::NotYetValid), _) => {
+                *fresh_until = Some(now.plus_millis(NOT_YET_VALID_MILLIS));
+                Err(Obstacle::IdentityInvalid)
+            }
+            (Err(_), _) => Err(Obstacle::IdentityInvalid),
+        }
+    }
+
+    fn mutual(&self, secrets: &HandshakeSecrets, now: Timestamp) -> Result<TlsClient, IdentityError> {
+        let ca = secrets.ca.as_ref().map(|ca| &ca.0);
+        self.tls.mutual(&secrets.certificate.0, &secrets.private_key.0, ca, now)
+    }
+
+    /// Whether a client certificate and key of this installation are in memory.
+    pub(super) fn holds_identity(&self, id: &InstallationId) -> bool {
+        self.identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(id)
+    }
+
+    /// Lets go of an installation's client certificate and key.
+    pub(super) fn forget_identity(&self, id: &InstallationId) {
+        self.identities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+    }
+
+    fn signers(&self, secrets: Vec<resolution::SigningSecret>) -> Result<Option<Signers>, Obstacle> {
+        if secrets.is_empty() {
+            return Ok(None);
+        }
+        let mut all = Vec::with_capacity(secrets.len() * 2);
+        for secret in secrets {
+            all.push(SigningSecret {
+                text: secret.current,
+                valid_until: None,
+            });
+            if let Some((text, until)) = secret.predecessor {
+                all.push(SigningSecret {
+                    text,
+                    valid_until: Some(until),
+                });
+            }
+        }
+        Signers::new(all, self.prefix)
+            .map(Some)
+            .map_err(|_| Obstacle::IdentityInvalid)
+    }
+}
+
+fn route(destination: &Destination, demand: &Demand, client: TlsClient) -> Route {
+    let client = match destination.scheme {
+        Scheme::Https => Some(client),
+        Scheme::Http => None,
+    };
+    Route::new(destination.clone(), demand.timeout, client)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl From<Blocked> for Obstacle {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::RequiredMissing(keys) => Self::RequiredMissing(keys),
+            Blocked::SigningMissing(_) => Self::SigningKeyMissing,
+            Blocked::HandshakeMissing(_) => Self::IdentityMissing,
+        }
+    }
+}
+
+impl From<ResolveError> for BuildError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Store(_) | ResolveError::Unrecorded => Self::Store,
+            ResolveError::Source => Self::Source,
+        }
+    }
+}
+
+impl From<RegistryError> for BuildError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Store(_) => Self::Store,
+            _ => Self::Internal,
+        }
+    }
+}

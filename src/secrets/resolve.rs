@@ -1,0 +1,330 @@
+//! Which values an installation gets: every key of its demand resolved through the scopes, recorded, then opened.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::clock::Clock;
+use crate::crypto::keyring::Keyring;
+use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::installation::Installation;
+use crate::domain::key::SecretKey;
+use crate::domain::manifest::{Demand, OnMissing};
+use crate::domain::resolution::{
+    HandshakeSecret, HandshakeSecrets, Lookup, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
+    first_match, slots,
+};
+use crate::domain::scope::{ScopeHits, Slot};
+use crate::domain::secret::SecretKind;
+use crate::store::{SecretRow, SharedStore, StoreError};
+
+/// The longest that a load waits for its audit entry. No plaintext is released unrecorded.
+const RECORD_WAIT: Duration = Duration::from_millis(250);
+
+/// Resolves and opens secrets for deliveries.
+pub struct SecretResolver {
+    store: SharedStore,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+}
+
+/// What an installation's demand came to.
+#[derive(Debug)]
+pub struct Resolution {
+    /// Every slot that was asked, with or without a row.
+    pub probed: HashSet<Slot>,
+    /// Payload keys without a value, sorted.
+    pub missing: Vec<SecretKey>,
+    /// The values, or why none was opened.
+    pub outcome: Result<Opened, Blocked>,
+}
+
+/// The opened values, by use.
+#[derive(Debug)]
+pub struct Opened {
+    /// For the payload.
+    pub payload: PayloadSecrets,
+    /// For the outbound handshake, where the manifest declares mTLS.
+    pub handshake: Option<HandshakeSecrets>,
+    /// For signatures, in the manifest's order.
+    pub signing: Vec<SigningSecret>,
+    /// How many payload keys each scope satisfied.
+    pub scope_hits: ScopeHits,
+    /// Which row each handshake secret came from: equal stamps mean an equal identity.
+    pub handshake_stamp: Vec<(Slot, u64)>,
+}
+
+/// Why a delivery to this installation cannot be made, although every source answered. Nothing was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// Required payload keys have no value, and the manifest fails fast.
+    RequiredMissing(Vec<SecretKey>),
+    /// A signing key has no value.
+    SigningMissing(Vec<SecretKey>),
+    /// A certificate, key or CA for the handshake has no value.
+    HandshakeMissing(Vec<SecretKey>),
+}
+
+/// Why a demand could not be resolved. Retry later, except where said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The store did not answer.
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+    /// A deciding value may not be used, cannot be fetched, or cannot be opened.
+    #[error("a secret's source is not available")]
+    Source,
+    /// The load could not be recorded in time, so nothing was released.
+    #[error("the audit log did not take the load")]
+    Unrecorded,
+}
+
+/// The rows that won, by use, before anything is opened.
+struct Winners<'a> {
+    payload: Vec<&'a SecretRow>,
+    certificate: Option<&'a SecretRow>,
+    private_key: Option<&'a SecretRow>,
+    ca: Option<&'a SecretRow>,
+    signing: Vec<&'a SecretRow>,
+}
+
+impl SecretResolver {
+    /// A resolver that records its loads as made by `actor`.
+    #[must_use]
+    pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: Arc<dyn Clock>, actor: Actor) -> Self {
+        Self {
+            store,
+            keyring,
+            clock,
+            actor,
+        }
+    }
+
+    /// Resolves a demand. Nothing is opened unless the delivery can be made, and nothing is returned unless
+    /// the loads are in the audit log.
+    ///
+    /// # Errors
+    /// [`ResolveError`], where a source did not answer clearly: never to be taken for a missing key.
+    pub async fn resolve(
+        &self,
+        installation: &Installation,
+        partner: PartnerDefaults,
+        demand: &Demand,
+    ) -> Result<Resolution, ResolveError> {
+        let probed: Vec<Slot> = demanded_keys(demand)
+            .flat_map(|key| slots(installation, partner, key))
+            .collect();
+        let rows = self.store.slots(&probed).await?;
+        let by_slot: HashMap<&Slot, &SecretRow> = rows.iter().map(|row| (&row.meta.slot, row)).collect();
+        let winner = |key: &SecretKey| match first_match(
+            slots(installation, partner, key)
+                .iter()
+                .map(|slot| lookup(by_slot.get(slot).copied())),
+        ) {
+            Resolved::Found(row) => Ok(Some(row)),
+            Resolved::Missing => Ok(None),
+            Resolved::Denied | Resolved::Unavailable => Err(ResolveError::Source),
+        };
+        let mut missing = Vec::new();
+        let chosen = choose(demand, winner, &mut missing)?;
+        let outcome = match chosen {
+            Err(blocked) => Err(blocked),
+            Ok(winners) => {
+                self.record_loads(installation, &winners).await?;
+                Ok(self.open_all(&winners)?)
+            }
+        };
+        Ok(Resolution {
+            probed: probed.into_iter().collect(),
+            missing,
+            outcome,
+        })
+    }
+
+    async fn record_loads(&self, installation: &Installation, winners: &Winners<'_>) -> Result<(), ResolveError> {
+        let at = self.clock.now();
+        let entry = |row: &SecretRow, source: Source| AuditEntry {
+            organization: Some(installation.organization.clone()),
+            at,
+            actor: self.actor.clone(),
+            action: Action::SecretLoad,
+            source,
+            outcome: Outcome::Ok,
+            scope: Some(row.meta.slot.scope),
+            subject: Some(row.meta.slot.scope_id.clone()),
+            key: Some(row.meta.slot.key.clone()),
+            version: Some(row.meta.version),
+            external: row.meta.kind == SecretKind::Reference,
+        };
+        let handshake = [winners.certificate, winners.private_key, winners.ca];
+        let entries: Vec<AuditEntry> = winners
+            .payload
+            .iter()
+            .map(|row| entry(row, Source::Delivery))
+            .chain(handshake.into_iter().flatten().map(|row| entry(row, Source::Handshake)))
+            .chain(winners.signing.iter().map(|row| entry(row, Source::Signing)))
+            .collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match tokio::time::timeout(RECORD_WAIT, self.store.record(entries)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ResolveError::Unrecorded),
+        }
+    }
+
+    fn open_all(&self, winners: &Winners<'_>) -> Result<Opened, ResolveError> {
+        let mut payload = PayloadSecrets::default();
+        let mut scope_hits = ScopeHits::default();
+        for row in &winners.payload {
+            payload.insert(PayloadSecret {
+                key: row.meta.slot.key.clone(),
+                value: self.open(row)?,
+            });
+            scope_hits.count(row.meta.slot.scope);
+        }
+        let handshake = match (winners.certificate, winners.private_key) {
+            (Some(certificate), Some(private_key)) => Some(HandshakeSecrets {
+                certificate: HandshakeSecret(self.open(certificate)?),
+                private_key: HandshakeSecret(self.open(private_key)?),
+                ca: winners.ca.map(|row| self.open(row)).transpose()?.map(HandshakeSecret),
+            }),
+            _ => None,
+        };
+        let handshake_stamp = [winners.certificate, winners.private_key, winners.ca]
+            .into_iter()
+            .flatten()
+            .map(|row| (row.meta.slot.clone(), row.meta.version))
+            .collect();
+        let signing = winners
+            .signing
+            .iter()
+            .map(|row| self.signing_secret(row))
+            .collect::<Result<_, _>>()?;
+        Ok(Opened {
+            payload,
+            handshake,
+            signing,
+            scope_hits,
+            handshake_stamp,
+        })
+    }
+
+    fn open(&self, row: &SecretRow) -> Result<SecretString, ResolveError> {
+        let meta = &row.meta;
+        self.keyring
+            .open(&meta.slot, meta.kind, meta.version, &row.sealed)
+            .map_err(|_| ResolveError::Source)
+    }
+
+    /// A signing secret with its predecessor, as long as that is still valid.
+    fn signing_secret(&self, row: &SecretRow) -> Result<SigningSecret, ResolveError> {
+        let now = self.clock.now();
+        let predecessor = match &row.predecessor {
+            Some(old) if old.valid_until > now => {
+                let text = self
+                    .keyring
+                    .open(&row.meta.slot, SecretKind::Value, old.version, &old.sealed)
+                    .map_err(|_| ResolveError::Source)?;
+                Some((text, old.valid_until))
+            }
+            _ => None,
+        };
+        Ok(SigningSecret {
+            current: self.open(row)?,
+            predecessor,
+        })
+    }
+}
+
+/// What a stored row answers. A reference has no provider to ask in this build, so whether its target has a value
+/// cannot be told.
+fn lookup(row: Option<&SecretRow>) -> Lookup<&SecretRow> {
+    match row {
+        None => Lookup::Absent,
+        Some(row) => match row.meta.kind {
+            SecretKind::Value => Lookup::Found(row),
+            SecretKind::Placeholder | SecretKind::Tombstone => Lookup::Absent,
+            SecretKind::Reference => Lookup::Unavailable,
+        },
+    }
+}
+
+fn demanded_keys(demand: &Demand) -> impl Iterator<Item = &SecretKey> {
+    let handshake = demand.handshake.iter().flat_map(|keys| {
+        [
+            Some(&keys.certificate_key),
+            Some(&keys.private_key_key),
+            keys.ca_key.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+    });
+    demand
+        .payload
+        .iter()
+        .map(|wanted| &wanted.key)
+        .chain(handshake)
+        .chain(&demand.signing)
+}
+
+/// Picks the rows to open, or says what blocks the delivery. Every missing payload key goes into `missing`, sorted.
+fn choose<'a>(
+    demand: &Demand,
+    winner: impl Fn(&SecretKey) -> Result<Option<&'a SecretRow>, ResolveError>,
+    missing: &mut Vec<SecretKey>,
+) -> Result<Result<Winners<'a>, Blocked>, ResolveError> {
+    let mut winners = Winners {
+        payload: Vec::new(),
+        certificate: None,
+        private_key: None,
+        ca: None,
+        signing: Vec::new(),
+    };
+    let mut required_missing = Vec::new();
+    for wanted in &demand.payload {
+        match winner(&wanted.key)? {
+            Some(row) => winners.payload.push(row),
+            None => {
+                missing.push(wanted.key.clone());
+                if wanted.required {
+                    required_missing.push(wanted.key.clone());
+                }
+            }
+        }
+    }
+    missing.sort_unstable();
+    let mut signing_missing = Vec::new();
+    for key in &demand.signing {
+        match winner(key)? {
+            Some(row) => winners.signing.push(row),
+            None => signing_missing.push(key.clone()),
+        }
+    }
+    let mut handshake_missing = Vec::new();
+    if let Some(keys) = &demand.handshake {
+        let mut want = |key: &SecretKey| -> Result<Option<&'a SecretRow>, ResolveError> {
+            let row = winner(key)?;
+            if row.is_none() {
+                handshake_missing.push(key.clone());
+            }
+            Ok(row)
+        };
+        winners.certificate = want(&keys.certificate_key)?;
+        winners.private_key = want(&keys.private_key_key)?;
+        winners.ca = keys.ca_key.as_ref().map(&mut want).transpose()?.flatten();
+    }
+    if !required_missing.is_empty() && demand.on_missing == OnMissing::FailFast {
+        return Ok(Err(Blocked::RequiredMissing(required_missing)));
+    }
+    if !signing_missing.is_empty() {
+        return Ok(Err(Blocked::SigningMissing(signing_missing)));
+    }
+    if !handshake_missing.is_empty() {
+        return Ok(Err(Blocked::HandshakeMissing(handshake_missing)));
+    }
+    Ok(Ok(winners))
+}
