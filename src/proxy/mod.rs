@@ -1,0 +1,212 @@
+//! The data plane: how an invocation becomes a delivery, step by step.
+//!
+//! Checks come in the contract's order of refusals (section 5); nothing is dialled before all of them passed.
+
+mod auth;
+mod headers;
+mod invocation;
+mod record;
+mod respond;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::bundles::{BuildError, Bundle, Bundles, Ready, Standing};
+use crate::clock::Clock;
+use crate::crypto::signature::message_id;
+use crate::delivery::{Delivered, Deliverer, Outbound};
+use crate::domain::id::InstallationId;
+use crate::domain::payload::{Enriched, Stated, scan, splice};
+use crate::domain::problem::Problem;
+use crate::server::{self, Load};
+use crate::telemetry::{BundleLookup, LogHandle, Metrics};
+
+pub use auth::DispatcherAuth;
+pub use record::{DeliveryIds, NoRandomness};
+pub use respond::ProxyBody;
+
+use record::{Record, TraceId};
+use respond::Refusal;
+
+/// The longest that a delivery waits for its bundle to be built.
+const RESOLVE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What all workers share.
+pub struct Shared {
+    /// Who may deliver.
+    pub auth: DispatcherAuth,
+    /// What warm deliveries need.
+    pub bundles: Bundles,
+    /// Wall time, for signatures.
+    pub clock: Arc<dyn Clock>,
+    /// How much is being held.
+    pub load: Load,
+    /// Where canonical lines go.
+    pub log: LogHandle,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The deliveries' ids.
+    pub ids: DeliveryIds,
+}
+
+/// One worker's data plane.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    deliverer: Deliverer,
+}
+
+impl Proxy {
+    /// The data plane of the current worker.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, deliverer: Deliverer) -> Self {
+        Self { shared, deliverer }
+    }
+
+    async fn deliver(&self, request: Request<Incoming>, record: &mut Record) -> Result<Delivered, Refusal> {
+        let (head, mut body) = request.into_parts();
+        record.trace_id = TraceId::of(&head.headers);
+        let invocation = match self.receive(&head, &mut body, record).await {
+            Ok(invocation) => invocation,
+            Err(refusal) => {
+                discard(&head.headers, body);
+                return Err(refusal);
+            }
+        };
+        let scanned = scan(&invocation)?;
+        let id = invocation::installation_id(&head.headers, &scanned.stated)?;
+        let bundle = self.bundle(&id, record).await?;
+        let ready = addressed(&bundle, &scanned.stated)?;
+        self.check_identity(ready)?;
+        let message_id = ready
+            .signers
+            .as_ref()
+            .map(|_| message_id(scanned.stated.id.as_deref(), &invocation))
+            .unwrap_or_default();
+        let (insert_at, is_empty) = (scanned.insert_at, scanned.is_empty);
+        let enriched = splice(invocation, insert_at, is_empty, ready.fragment.clone());
+        self.send(ready, head, enriched, &message_id, record).await
+    }
+
+    /// Lets a request in and reads its body.
+    async fn receive(&self, head: &Parts, body: &mut Incoming, record: &mut Record) -> Result<Bytes, Refusal> {
+        let load = &self.shared.load;
+        if load.refuses_new() {
+            return Err(Problem::Draining.into());
+        }
+        record.admit(load.admit().ok_or(Problem::Overloaded)?);
+        let declared = server::declared_length(&head.headers);
+        invocation::check_head(head, declared, load.limits().body_bytes_max)?;
+        self.shared.auth.check(&head.headers)?;
+        invocation::check_path(&head.uri)?;
+        let (invocation, held) = server::read_body(body, declared, load).await?;
+        record.held = Some(held);
+        record.bytes_in = invocation.len() as u64;
+        Ok(invocation)
+    }
+
+    /// What there is to know of an installation, from memory or built now.
+    async fn bundle(&self, id: &InstallationId, record: &mut Record) -> Result<Arc<Bundle>, Refusal> {
+        let asked = Instant::now();
+        let found = tokio::time::timeout(RESOLVE_WAIT_MAX, self.shared.bundles.get(id)).await;
+        let found = found.unwrap_or(Err(BuildError::Store));
+        let lookup = found.as_ref().map_or(BundleLookup::Failed, |found| found.lookup);
+        record.looked_up(lookup, asked.elapsed());
+        let found = found?;
+        record.bundle = Some(Arc::clone(&found.bundle));
+        Ok(found.bundle)
+    }
+
+    /// A certificate that ended since the bundle was built is not shown to anyone.
+    fn check_identity(&self, ready: &Ready) -> Result<(), Problem> {
+        match ready.identity_until {
+            Some(until) if self.shared.clock.now() >= until => Err(Problem::MtlsIdentityInvalid),
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(
+        &self,
+        ready: &Ready,
+        head: Parts,
+        body: Enriched,
+        message_id: &str,
+        record: &mut Record,
+    ) -> Result<Delivered, Refusal> {
+        let target = invocation::target(&head.uri, &ready.route.destination.path_prefix)?;
+        let pieces = body.clone();
+        let sign = |headers: &mut HeaderMap| {
+            if let Some(signers) = &ready.signers {
+                signers
+                    .sign(self.shared.clock.now(), message_id, pieces.pieces())
+                    .apply(headers);
+            }
+        };
+        let outbound = Outbound {
+            route: Arc::clone(&ready.route),
+            target,
+            headers: headers::outbound(head.headers),
+            body,
+            deadline: (record.started + ready.route.timeout).into(),
+            sign: &sign,
+        };
+        let sent = Instant::now();
+        record.attempts = 1; // also where it is given up halfway
+        let result = self.deliverer.deliver(outbound).await;
+        let attempts = result
+            .as_ref()
+            .map_or_else(|failure| failure.attempts, |delivered| delivered.attempts);
+        record.tried(attempts, sent.elapsed());
+        result.map_err(|failure| Refusal::from(&failure))
+    }
+}
+
+impl server::Service for Proxy {
+    type Body = ProxyBody;
+
+    async fn call(&self, request: Request<Incoming>) -> Response<ProxyBody> {
+        let mut record = Record::begin(&self.shared);
+        // A panic costs one delivery, not the worker.
+        match AssertUnwindSafe(self.deliver(request, &mut record))
+            .catch_unwind()
+            .await
+        {
+            Ok(Ok(delivered)) => respond::pass_on(delivered, record),
+            Ok(Err(refusal)) => respond::refuse(refusal, record),
+            Err(_) => respond::refuse(Problem::Internal.into(), record),
+        }
+    }
+
+    fn sweep(&self) {
+        self.deliverer.sweep();
+    }
+}
+
+/// Whether an installation may get this invocation, and what a delivery to it uses.
+fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>) -> Result<&'a Ready, Refusal> {
+    let Standing::Installed {
+        installation,
+        readiness,
+    } = &bundle.standing
+    else {
+        return Err(Problem::InstallationUnknown.into());
+    };
+    invocation::hold_against(stated, installation)?;
+    readiness.as_ref().map_err(Refusal::from)
+}
+
+/// Takes the rest of a refused body off the wire beside the answer. A dispatcher that waits for `100 Continue` sends
+/// none.
+fn discard(headers: &HeaderMap, body: Incoming) {
+    if !body.is_end_stream() && !headers.contains_key(EXPECT) {
+        tokio::task::spawn_local(server::discard(body));
+    }
+}

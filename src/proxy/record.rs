@@ -1,0 +1,271 @@
+//! What is known of one delivery at its end, however it ends: one canonical line, the counters, the room it took.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use super::Shared;
+use crate::bundles::{Bundle, Standing};
+use crate::domain::problem::Problem;
+use crate::server::{Admitted, Buffered};
+use crate::telemetry::{BundleLookup, DeliveryLine, Metrics, Outcome};
+
+/// The length of a delivery id: `dlv_`, 16 digits of the process, 12 of the count.
+const ID_LEN: usize = 32;
+
+/// A delivery's id, unique over all processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DeliveryId([u8; ID_LEN]);
+
+/// A delivery under way. Dropped when the last byte of its answer is out, or when the dispatcher is gone.
+pub(super) struct Record {
+    shared: Arc<Shared>,
+    /// When the request's head was there.
+    pub(super) started: Instant,
+    pub(super) id: DeliveryId,
+    pub(super) trace_id: Option<TraceId>,
+    pub(super) bundle: Option<Arc<Bundle>>,
+    resolve: Option<Duration>,
+    upstream: Option<Duration>,
+    pub(super) attempts: u32,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    status: Option<u16>,
+    outcome: Outcome,
+    problem: Option<Problem>,
+    admitted: Option<Admitted>,
+    pub(super) held: Option<Buffered>,
+}
+
+impl Record {
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            started: Instant::now(),
+            id: shared.ids.next(),
+            trace_id: None,
+            bundle: None,
+            resolve: None,
+            upstream: None,
+            attempts: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: None,
+            outcome: Outcome::DispatcherGone,
+            problem: None,
+            admitted: None,
+            held: None,
+        }
+    }
+
+    /// Keeps the room that the request takes until its end.
+    pub(super) fn admit(&mut self, admitted: Admitted) {
+        self.admitted = Some(admitted);
+    }
+
+    /// Notes how a lookup of the bundle went.
+    pub(super) fn looked_up(&mut self, lookup: BundleLookup, took: Duration) {
+        self.resolve = Some(took);
+        let metrics = &self.shared.metrics;
+        metrics.bundle_lookups.inc(lookup);
+        if lookup != BundleLookup::Hit {
+            Metrics::observe(&metrics.resolve_duration, took);
+        }
+    }
+
+    /// The endpoint answered, or did not, after this long and so many attempts.
+    pub(super) fn tried(&mut self, attempts: u32, took: Duration) {
+        self.attempts = attempts;
+        self.upstream = Some(took);
+        let metrics = &self.shared.metrics;
+        Metrics::observe(&metrics.upstream_duration, took);
+        metrics.retries.inc_by(u64::from(attempts.saturating_sub(1)));
+    }
+
+    /// The endpoint's status goes to the dispatcher; the body follows.
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// The whole answer of the endpoint was passed on.
+    pub(super) fn delivered(&mut self) {
+        self.outcome = Outcome::Delivered;
+    }
+
+    /// The endpoint's answer broke off after its head was passed on.
+    pub(super) fn interrupted(&mut self, problem: Problem) {
+        self.outcome = Outcome::Interrupted;
+        self.problem = Some(problem);
+    }
+
+    /// A problem was answered instead.
+    pub(super) fn refused(&mut self, problem: Problem) {
+        self.status = Some(problem.status());
+        self.outcome = if self.attempts == 0 {
+            Outcome::Refused
+        } else {
+            Outcome::Failed
+        };
+        self.problem = Some(problem);
+        self.shared.metrics.refusals.inc(problem);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let standing = self.bundle.as_deref().map(|bundle| &bundle.standing);
+        let (installation, ready) = match standing {
+            Some(Standing::Installed {
+                installation,
+                readiness,
+            }) => (Some(installation), readiness.as_ref().ok()),
+            Some(Standing::Unknown) | None => (None, None),
+        };
+        let line = DeliveryLine {
+            at: self.shared.clock.now(),
+            delivery_id: self.id.as_str(),
+            installation_id: installation.map(|record| record.id.as_str()),
+            organization_id: installation.map(|record| record.organization.as_str()),
+            extension_id: installation.map(|record| record.extension.as_str()),
+            host: ready.map(|ready| ready.route.host()),
+            outcome: self.outcome,
+            error: self.problem,
+            status: self.status,
+            keys_injected: ready.map_or(0, |ready| ready.keys_injected),
+            keys_missing: ready.map_or(0, |ready| ready.keys_missing),
+            scope_hits: ready.map(|ready| ready.scope_hits).unwrap_or_default(),
+            mtls: ready.is_some_and(|ready| ready.mtls),
+            attempts: self.attempts,
+            resolve: self.resolve,
+            upstream: self.upstream,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            trace_id: self.trace_id.as_ref().map(TraceId::as_str),
+        };
+        self.shared.log.delivery(&line);
+        self.shared.metrics.deliveries.inc(self.outcome);
+        Metrics::observe(&self.shared.metrics.delivery_duration, took);
+    }
+}
+
+/// Makes delivery ids: a random part for the process, then a count.
+#[derive(Debug)]
+pub struct DeliveryIds {
+    process: [u8; 20],
+    count: std::sync::atomic::AtomicU64,
+}
+
+/// The system gave no random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("no random bytes")]
+pub struct NoRandomness;
+
+impl DeliveryIds {
+    /// Ids that no other process makes.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn new() -> Result<Self, NoRandomness> {
+        let mut random = [0_u8; 8];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| NoRandomness)?;
+        let mut process = *b"dlv_0000000000000000";
+        let (_, digits) = process.split_at_mut(4);
+        write_hex(u64::from_be_bytes(random), digits);
+        Ok(Self {
+            process,
+            count: std::sync::atomic::AtomicU64::new(0),
+        })
+    }
+
+    fn next(&self) -> DeliveryId {
+        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut id = [b'0'; ID_LEN];
+        let (process, digits) = id.split_at_mut(self.process.len());
+        process.copy_from_slice(&self.process);
+        write_hex(count, digits);
+        DeliveryId(id)
+    }
+}
+
+/// Writes the low digits of a number, as many as there is room for.
+fn write_hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        let nibble = (number & 0xf) as u8;
+        *digit = if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' + (nibble - 10)
+        };
+        number >>= 4;
+    }
+}
+
+impl DeliveryId {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // it is ASCII
+    }
+}
+
+/// The trace that a dispatcher's `traceparent` names (W3C Trace Context, section 3.2).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TraceId([u8; 32]);
+
+impl TraceId {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get("traceparent")?.as_bytes();
+        let (version, rest) = value.split_at_checked(3)?;
+        let (id, rest) = rest.split_first_chunk::<32>()?;
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let well_formed = version.ends_with(b"-")
+            && version.iter().take(2).all(is_hex)
+            && rest.len() >= 20
+            && rest.starts_with(b"-")
+            && id.iter().all(is_hex)
+            && id.iter().any(|byte| *byte != b'0');
+        well_formed.then_some(Self(*id))
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // it is ASCII
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delivery_ids_are_unique_within_and_between_processes() {
+        let (one, other) = (DeliveryIds::new().unwrap(), DeliveryIds::new().unwrap());
+        let ids = [one.next(), one.next(), other.next()].map(|id| id.as_str().to_owned());
+        assert!(ids.iter().all(|id| id.len() == ID_LEN && id.starts_with("dlv_")));
+        assert_ne!(ids.first(), ids.get(1));
+        assert_ne!(ids.first(), ids.get(2));
+        assert!(ids.first().unwrap().ends_with("000000000000"));
+        assert!(ids.get(1).unwrap().ends_with("000000000001"));
+    }
+
+    #[test]
+    fn the_trace_id_is_read_from_a_well_formed_traceparent_only() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", value.parse().unwrap());
+            TraceId::of(&headers).map(|id| id.as_str().to_owned())
+        };
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(of(&format!("00-{id}-b7ad6b7169203331-01")).as_deref(), Some(id));
+        for bad in [
+            "",
+            "00",
+            "00-zz",
+            "garbage-garbage-garbage-garbage-garbage-garbage-garbage",
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        assert_eq!(of(&format!("00-{}-b7ad6b7169203331-01", "0".repeat(32))), None);
+        assert_eq!(of(&format!("00-{}-b7ad6b7169203331-01", id.to_uppercase())), None);
+    }
+}
