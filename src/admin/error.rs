@@ -1,0 +1,175 @@
+//! What a client of the control plane is told when something goes wrong: the one map from errors to answers.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::wire::ProblemDocument;
+use crate::domain::key::SecretKey;
+use crate::registry::RegistryError;
+use crate::secrets::manage::ManageError;
+use crate::store::StoreError;
+
+/// The problems of this plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiProblem {
+    Malformed,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    RequiredSecretsMissing,
+    VersionMismatch,
+    TooLarge,
+    MediaType,
+    InvalidField,
+    InvalidManifest,
+    DestinationRefused,
+    Internal,
+    StoreUnavailable,
+    StoreFull,
+}
+
+impl ApiProblem {
+    /// Name, status, title.
+    const fn row(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::Malformed => ("malformed-request", 400, "The request cannot be read"),
+            Self::Unauthenticated => ("unauthenticated", 401, "A valid token is needed"),
+            Self::Forbidden => ("forbidden", 403, "The token's role does not allow this"),
+            Self::NotFound => ("not-found", 404, "There is no such thing"),
+            Self::MethodNotAllowed => ("method-not-allowed", 405, "This method does nothing here"),
+            Self::Conflict => ("conflict", 409, "It is there already, or was changed meanwhile"),
+            Self::RequiredSecretsMissing => ("required-secrets-missing", 409, "Required keys have no value"),
+            Self::VersionMismatch => ("version-mismatch", 412, "It is not at the version of If-Match"),
+            Self::TooLarge => ("payload-too-large", 413, "The request is too large"),
+            Self::MediaType => ("unsupported-media-type", 415, "This type of content is not read here"),
+            Self::InvalidField => ("invalid-field", 422, "A field is missing or cannot be accepted"),
+            Self::InvalidManifest => ("invalid-manifest", 422, "The manifest cannot be accepted"),
+            Self::DestinationRefused => ("destination-refused", 422, "Deliveries cannot go there"),
+            Self::Internal => ("internal", 500, "The sidecar failed"),
+            Self::StoreUnavailable => ("store-unavailable", 503, "The store does not answer"),
+            Self::StoreFull => ("store-full", 507, "The store is full"),
+        }
+    }
+}
+
+/// An answer that is a problem document (RFC 9457). Every text in it is fixed.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    problem: ApiProblem,
+    detail: Option<String>,
+    field: Option<&'static str>,
+    missing: Vec<SecretKey>,
+}
+
+impl ApiError {
+    /// A problem with a sentence of its own. `detail` must not hold input.
+    pub(super) fn with_detail(problem: ApiProblem, detail: impl Into<String>) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..problem.into()
+        }
+    }
+
+    /// A field that cannot be accepted, and why.
+    pub(super) fn field(field: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self {
+            field: Some(field),
+            ..Self::with_detail(ApiProblem::InvalidField, detail.to_string())
+        }
+    }
+
+    /// A write that lost against another: against the client's own `If-Match`, or not.
+    pub(super) fn conflict(if_match: Option<u64>) -> Self {
+        if if_match.is_some() {
+            ApiProblem::VersionMismatch.into()
+        } else {
+            ApiProblem::Conflict.into()
+        }
+    }
+}
+
+impl From<ApiProblem> for ApiError {
+    fn from(problem: ApiProblem) -> Self {
+        Self {
+            problem,
+            detail: None,
+            field: None,
+            missing: Vec::new(),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict => ApiProblem::Conflict,
+            StoreError::Unavailable => ApiProblem::StoreUnavailable,
+            StoreError::Full => ApiProblem::StoreFull,
+            StoreError::Damaged => ApiProblem::Internal,
+        }
+        .into()
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Store(error) => error.into(),
+            RegistryError::Unknown => ApiProblem::NotFound.into(),
+            RegistryError::Conflict => ApiProblem::Conflict.into(),
+            RegistryError::Manifest(error) => Self::with_detail(ApiProblem::InvalidManifest, error.to_string()),
+            RegistryError::IdMismatch => Self::with_detail(ApiProblem::InvalidManifest, error.to_string()),
+            RegistryError::DestinationRefused => Self::with_detail(ApiProblem::DestinationRefused, error.to_string()),
+            RegistryError::RequiredMissing(missing) => Self {
+                missing,
+                ..ApiProblem::RequiredSecretsMissing.into()
+            },
+            RegistryError::Tampered | RegistryError::Internal => {
+                tracing::error!(%error, "a record of the registry cannot be used");
+                ApiProblem::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<ManageError> for ApiError {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Store(error) => error.into(),
+            ManageError::Value => Self::field("value", error),
+            ManageError::Count => Self::field("secrets", error),
+            ManageError::Unknown => ApiProblem::NotFound.into(),
+            ManageError::Conflict => ApiProblem::Conflict.into(),
+            ManageError::Seal => ApiProblem::Internal.into(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (name, status, title) = self.problem.row();
+        let document = ProblemDocument {
+            r#type: format!("urn:kiket:problem:{name}"),
+            title,
+            status,
+            detail: self.detail,
+            field: self.field,
+            missing: self.missing.iter().map(ToString::to_string).collect(),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&document).unwrap_or_default(); // texts always serialize
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.problem == ApiProblem::StoreUnavailable {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if self.problem == ApiProblem::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,93 @@
+//! `/extensions/{id}`: register a manifest, read what is registered.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::Control;
+use super::auth::Caller;
+use super::error::{ApiError, ApiProblem};
+use super::wire::{ExtensionObject, ProblemDocument, body, if_match, media_type};
+use crate::domain::audit::Source;
+use crate::domain::id::ExtensionId;
+use crate::registry::{ExtensionRecord, RegistryError};
+
+#[utoipa::path(put, path = "/extensions/{id}", params(("id" = String, Path, description = "The extension's reverse-DNS id")),
+    request_body(description = "The manifest", content((String = "application/json"), (String = "application/yaml"))),
+    security(("token" = [])), responses(
+    (status = 200, description = "Replaced", body = ExtensionObject),
+    (status = 201, description = "Registered", body = ExtensionObject),
+    (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub(super) async fn put(
+    State(control): State<Control>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, ApiError> {
+    caller.must_operate()?;
+    let types = [
+        "application/json",
+        "application/yaml",
+        "application/x-yaml",
+        "text/yaml",
+    ];
+    if !types.contains(&media_type(&headers).as_str()) {
+        let detail = "Content-Type is application/json or application/yaml";
+        return Err(ApiError::with_detail(ApiProblem::MediaType, detail));
+    }
+    let expected = if_match(&headers)?;
+    let id = extension_id(&id)?;
+    let bytes = body(request, &control).await?;
+    let document = std::str::from_utf8(&bytes).map_err(|_| ApiProblem::Malformed)?;
+    let stored = control
+        .registry
+        .put_extension(&caller.actor, Source::Api, &id, document, expected)
+        .await;
+    let stored = stored.map_err(|error| match error {
+        RegistryError::Conflict => ApiError::conflict(expected),
+        other => other.into(),
+    })?;
+    (control.on_committed)(&stored.changed);
+    let status = if stored.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok(object(status, &stored.record))
+}
+
+#[utoipa::path(get, path = "/extensions/{id}", params(("id" = String, Path, description = "The extension's reverse-DNS id")),
+    security(("token" = [])), responses(
+    (status = 200, description = "What is registered", body = ExtensionObject),
+    (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(control): State<Control>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    caller.must_read()?;
+    let record = control
+        .registry
+        .extension(&extension_id(&id)?)
+        .await?
+        .ok_or(ApiProblem::NotFound)?;
+    Ok(object(StatusCode::OK, &record))
+}
+
+fn extension_id(text: &str) -> Result<ExtensionId, ApiError> {
+    ExtensionId::parse(text).map_err(|error| ApiError::field("id", error))
+}
+
+fn object(status: StatusCode, record: &ExtensionRecord) -> Response {
+    (
+        status,
+        [(ETAG, format!("\"{}\"", record.row.version))],
+        Json(ExtensionObject::from(record)),
+    )
+        .into_response()
+}

@@ -1,0 +1,101 @@
+//! The control plane: the REST API under `/api/v1` (contract, section 7), one file per resource.
+
+mod auth;
+mod error;
+mod extensions;
+mod installations;
+mod page;
+mod secrets;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::clock::Clock;
+use crate::crypto::keyring::Keyring;
+use crate::domain::change::OnCommitted;
+use crate::registry::Registry;
+use crate::secrets::manage::SecretManager;
+use crate::store::SharedStore;
+use error::{ApiError, ApiProblem};
+
+/// The most bytes of a request's body: many secrets at once, each up to 64 KiB.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// What the control plane works on.
+#[derive(Clone)]
+pub struct Control {
+    /// Where tokens are looked up.
+    pub store: SharedStore,
+    /// Hashes tokens and authenticates cursors.
+    pub keyring: Arc<Keyring>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Extensions and installations.
+    pub registry: Arc<Registry>,
+    /// Secrets.
+    pub secrets: Arc<SecretManager>,
+    /// Called after a commit and before its answer: what this instance has cached is dropped.
+    pub on_committed: OnCommitted,
+    /// The first operator's token, valid while no other is stored.
+    pub bootstrap_token_hash: Option<[u8; 32]>,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Kiket Secret Store",
+    description = "Extensions, installations and their secrets. No answer ever holds a plaintext value.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
+    let api = OpenApiRouter::new()
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::get, secrets::delete))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(extensions::put, extensions::get))
+        .routes(routes!(installations::list, installations::install))
+        .routes(routes!(installations::get, installations::patch));
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .nest("/api/v1", api)
+        .split_for_parts();
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("token", bearer);
+    (router, document)
+}
+
+/// The OpenAPI 3.1 document, generated from the handlers.
+#[must_use]
+pub fn openapi() -> String {
+    routes().1.to_pretty_json().unwrap_or_default() // a document of texts always serializes
+}
+
+/// All routes.
+pub fn router(control: Control) -> Router {
+    let (router, document) = routes();
+    let document = document.to_json().unwrap_or_default();
+    let serve_document = move || {
+        let document = document.clone();
+        async move { ([("content-type", "application/json")], document) }
+    };
+    router
+        .route("/api/v1/openapi.json", get(serve_document))
+        .fallback(async || ApiError::from(ApiProblem::NotFound).into_response())
+        .method_not_allowed_fallback(async || ApiError::from(ApiProblem::MethodNotAllowed).into_response())
+        .layer(middleware::from_fn(auth::refuse_browsers))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(control)
+}

@@ -1,0 +1,58 @@
+//! How this process learns what changed: the store's feed, read when the store hints at it and now and then anyway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bundles::Bundles;
+use crate::domain::change::OnCommitted;
+use crate::store::{FeedPosition, SharedStore, StoreError};
+use crate::telemetry::Metrics;
+
+/// How often the feed is read without a hint: hints may be lost, the feed is the truth.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the feed stands now. To be read before the first bundle is built, so that no change falls between.
+///
+/// # Errors
+/// [`StoreError`] where the store does not answer.
+pub(super) async fn position(store: &SharedStore) -> Result<FeedPosition, StoreError> {
+    store
+        .changes(FeedPosition::default())
+        .await
+        .map(|(_, position)| position)
+}
+
+/// Drops bundles as the feed tells, until `stop`. A store that is away keeps the bundles there are; when it is back,
+/// the feed goes on where it was.
+pub(super) async fn follow(
+    store: SharedStore,
+    mut position: FeedPosition,
+    bundles: Bundles,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let mut wake = store.wake();
+    let mut hints_lost = false;
+    loop {
+        match store.changes(position).await {
+            Ok((changes, reached)) => {
+                bundles.apply(&changes);
+                position = reached;
+                metrics.store_up.set(1);
+            }
+            Err(_) => metrics.store_up.set(0),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(POLL_EVERY) => {}
+            hint = wake.changed(), if !hints_lost => hints_lost = hint.is_err(),
+        }
+    }
+}
+
+/// What the control plane calls after a commit and before it answers: the change is in this instance's next delivery.
+pub(super) fn on_committed(bundles: Bundles) -> OnCommitted {
+    Arc::new(move |changes| bundles.apply(changes))
+}

@@ -1,0 +1,111 @@
+//! What the metrics listener answers: `/metrics`, `/livez`, `/readyz`. Unauthenticated, and nothing of any tenant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::bundles::Bundles;
+use crate::delivery::DeliveryCounts;
+use crate::guard;
+use crate::server::Load;
+use crate::telemetry::metrics::UpstreamTotals;
+use crate::telemetry::{Listener, Metrics};
+
+/// Where the process stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Starting = 0,
+    Serving = 1,
+    Draining = 2,
+}
+
+/// What is looked at to answer.
+pub(super) struct Health {
+    pub(super) phase: AtomicU8,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) load: Load,
+    pub(super) bundles: Bundles,
+    pub(super) upstream: Arc<DeliveryCounts>,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    store: &'static str,
+    guards: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Health {
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Brings the gauges up to date.
+    fn observe(&self) {
+        let to_gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.in_flight.set(to_gauge(self.load.in_flight()));
+        self.metrics.buffered_bytes.set(to_gauge(self.load.buffered_bytes()));
+        self.metrics.bundles.set(to_gauge(self.bundles.len()));
+        if let Some(gauge) = self.metrics.connections.get(Listener::Proxy) {
+            gauge.set(to_gauge(self.load.connections()));
+        }
+        let counts = self.upstream.totals();
+        self.metrics.set_upstream(UpstreamTotals {
+            connections: counts.connections,
+            handshakes_full: counts.handshakes_full,
+            handshakes_resumed: counts.handshakes_resumed,
+            reused: counts.reused,
+        });
+    }
+}
+
+/// The listener's routes.
+pub(super) fn router(health: Arc<Health>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(health)
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    health.observe();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        health.metrics.render(),
+    )
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let store_up = health.metrics.store_up.get() == 1;
+    let phase = health.phase.load(Ordering::Relaxed);
+    let (code, status) = if phase == Phase::Serving as u8 {
+        (StatusCode::OK, if store_up { "ready" } else { "degraded" })
+    } else if phase == Phase::Draining as u8 {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    };
+    let guards = guard::report()
+        .into_iter()
+        .map(|(guard, state)| (guard.name().to_owned(), state.name().into()))
+        .collect();
+    let body = Readiness {
+        status,
+        store: if store_up { "up" } else { "down" },
+        guards,
+    };
+    (
+        code,
+        [(CONTENT_TYPE, "application/json")],
+        serde_json::to_string(&body).unwrap_or_default(),
+    )
+}

@@ -1,0 +1,308 @@
+//! How the parts become a running process: bound before anything is served, served until drained.
+//!
+//! Two runtimes: *control* (two threads) has the acceptor, the store, DNS, cold builds, the control plane and health;
+//! each *worker* is a thread with a current-thread runtime that serves deliveries (`server`). An administrator's
+//! export never delays a delivery.
+
+mod drain;
+mod feed;
+mod health;
+mod planes;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Runtime;
+
+use crate::clock::Clock;
+use crate::config::{Config, Listen, SecretFileError};
+use crate::crypto::keyring::Keyring;
+use crate::delivery::identity::IdentityError;
+use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::egress::{Resolver, RootsError, SystemResolver};
+use crate::proxy::NoRandomness;
+use crate::server::{BindError, Closing, Listeners, WorkerError};
+use crate::shutdown::Shutdown;
+use crate::store::{self, OpenError, SharedStore, StoreError};
+use crate::telemetry::LogHandle;
+use crate::telemetry::metrics::MetricsError;
+
+/// The control runtime's threads.
+const CONTROL_THREADS: usize = 2;
+
+/// The most threads that block at a time, for DNS and the store.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// All that a start needs from outside.
+pub struct Setup {
+    /// The settings.
+    pub config: Config,
+    /// The keys. Without them there is no start.
+    pub keyring: Keyring,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Where lines go.
+    pub log: LogHandle,
+    /// How names become addresses; the system's way where `None`.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+/// Why the process did not start. Each names what an operator can change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or not allowed.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The control plane's or the metrics' address is taken or not allowed.
+    #[error("cannot listen on {address} ({setting}): {kind}")]
+    Listen {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        kind: io::ErrorKind,
+    },
+    /// A token's file cannot be used.
+    #[error("{0}: {1}")]
+    SecretFile(&'static str, SecretFileError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store was opened and does not answer.
+    #[error("the store does not answer: {0}")]
+    Store(#[from] StoreError),
+    /// No usable TLS roots.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// No TLS client can be made.
+    #[error("no TLS client can be made: {0}")]
+    Tls(#[from] IdentityError),
+    /// No thread could be started.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// No runtime could be started.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(io::ErrorKind),
+    /// No random bytes.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The metrics contradict each other: a fault of the build.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// A running process. Dropping it stops everything at once.
+pub struct Running {
+    proxy: Vec<Listen>,
+    admin: SocketAddr,
+    metrics: SocketAddr,
+    shutdown: Shutdown,
+    parts: Option<Parts>,
+}
+
+/// What has to be ended, in order.
+struct Parts {
+    control: Runtime,
+    workers: Vec<JoinHandle<()>>,
+    drained: tokio::task::JoinHandle<()>,
+    closing: Closing,
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+    log: LogHandle,
+}
+
+/// Starts everything and returns once all listeners accept. Blocks; must not be called within a runtime.
+///
+/// # Errors
+/// [`StartError`]; then nothing is left running.
+pub fn start(setup: Setup) -> Result<Running, StartError> {
+    let config = &setup.config;
+    let proxy_listeners = Listeners::bind(&config.proxy_listen)?;
+    let proxy = proxy_listeners.bound();
+    let (admin_listener, admin) = bind("admin_listen", config.admin_listen)?;
+    let (metrics_listener, metrics) = bind("metrics_listen", config.metrics_listen)?;
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("kiket-control")
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::Runtime(error.kind()))?;
+    let store = control.block_on(store::open(&config.database_url, setup.keyring.chain_key()))?;
+    let position = control.block_on(feed::position(&store))?;
+    let actor = instance();
+    control.block_on(store.record(vec![lifecycle(&actor, &*setup.clock, Action::InstanceStart)]))?;
+    let (clock, log) = (Arc::clone(&setup.clock), setup.log.clone());
+    let shutdown = Shutdown::new();
+    let closing = Closing {
+        graceful: Default::default(),
+        immediate: shutdown.hard().clone(),
+    };
+    let resolver = setup
+        .resolver
+        .clone()
+        .unwrap_or_else(|| Arc::new(SystemResolver::new(control.handle().clone())));
+    let planes = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
+    let workers = planes.start_workers(proxy_listeners, &closing, control.handle())?;
+    planes.serve_control(admin_listener, metrics_listener, &closing, control.handle());
+    control.spawn(feed::follow(
+        Arc::clone(&store),
+        position,
+        planes.bundles(),
+        planes.metrics(),
+        shutdown.hard().clone(),
+    ));
+    let drained = control.spawn(drain::watch(
+        planes.health(),
+        planes.drain_grace(),
+        shutdown.clone(),
+        closing.clone(),
+    ));
+    let parts = Parts {
+        control,
+        workers,
+        drained,
+        closing,
+        store,
+        clock,
+        actor,
+        log,
+    };
+    Ok(Running {
+        proxy,
+        admin,
+        metrics,
+        shutdown,
+        parts: Some(parts),
+    })
+}
+
+impl Running {
+    /// Where deliveries are taken, with the ports that were taken.
+    #[must_use]
+    pub fn proxy(&self) -> &[Listen] {
+        &self.proxy
+    }
+
+    /// Where the control plane is.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Where metrics and health are.
+    #[must_use]
+    pub const fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// How to end it from elsewhere, and what signals do.
+    #[must_use]
+    pub const fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// From now on SIGTERM and SIGINT drain, and a second one stops at once.
+    ///
+    /// # Errors
+    /// Where the handlers cannot be installed.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let Some(parts) = &self.parts else { return Ok(()) };
+        let _within = parts.control.enter();
+        self.shutdown.on_signals().map(drop)
+    }
+
+    /// Asks for the end: serves on until no delivery comes any more or the grace is over, and finishes what is under
+    /// way. Returns at once; see [`Self::wait`].
+    pub fn drain(&self) {
+        self.shutdown.drain();
+    }
+
+    /// Ends everything now.
+    pub fn stop_now(&self) {
+        self.shutdown.stop_now();
+    }
+
+    /// Waits for the end that a drain, a stop or a signal brings. Blocks.
+    pub fn wait(mut self) {
+        if let Some(parts) = self.parts.take() {
+            let Parts {
+                control,
+                workers,
+                drained,
+                closing,
+                store,
+                clock,
+                actor,
+                log,
+            } = parts;
+            let _ = control.block_on(drained); // it only fails with the runtime
+            closing.graceful.cancel();
+            for worker in workers {
+                let _ = worker.join(); // a worker that panicked is gone as well
+            }
+            let stop = lifecycle(&actor, &*clock, Action::InstanceStop);
+            if control.block_on(store.record(vec![stop])).is_err() {
+                tracing::error!("the stop could not be recorded in the audit log");
+            }
+            self.shutdown.stop_now();
+            drop(store);
+            drop(control);
+            log.flush();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.stop_now();
+        if let Some(parts) = self.parts.take() {
+            parts.closing.graceful.cancel();
+            for worker in parts.workers {
+                let _ = worker.join();
+            }
+        }
+    }
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error: io::Error| StartError::Listen {
+        setting,
+        address,
+        kind: error.kind(),
+    };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Who this process is in the audit log.
+fn instance() -> Actor {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = format!("{host}-{}", std::process::id());
+    Actor {
+        id: format!("sidecar:{name}"),
+        name,
+    }
+}
+
+fn lifecycle(actor: &Actor, clock: &dyn Clock, action: Action) -> AuditEntry {
+    AuditEntry {
+        organization: None,
+        at: clock.now(),
+        actor: actor.clone(),
+        action,
+        source: Source::Api,
+        outcome: Outcome::Ok,
+        scope: None,
+        subject: None,
+        key: None,
+        version: None,
+        external: false,
+    }
+}

@@ -1,0 +1,235 @@
+//! How both planes are put together from their parts: the one place where a port meets its adapter.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper_util::service::TowerToHyperService;
+use tokio::runtime::Handle;
+
+use super::health::{self, Health, Phase};
+use super::{Setup, StartError, feed};
+use crate::admin::{self, Control};
+use crate::bundles::{Builder, Bundles};
+use crate::config::{self, Config};
+use crate::crypto::keyring::Keyring;
+use crate::crypto::signature::SignaturePrefix;
+use crate::crypto::token::TokenDigest;
+use crate::delivery::identity::TlsClients;
+use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
+use crate::domain::audit::Actor;
+use crate::egress::{AllowList, Egress, Resolver, roots};
+use crate::guard;
+use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy};
+use crate::registry::{DestinationPolicy, Registry};
+use crate::secrets::manage::SecretManager;
+use crate::secrets::resolve::SecretResolver;
+use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges};
+use crate::store::SharedStore;
+use crate::telemetry::Metrics;
+
+/// The most connections of the control plane, and of metrics and health, at a time.
+const CONTROL_CONNECTIONS_MAX: usize = 256;
+
+/// How often bundles that are past their time, or that nobody uses, are dropped.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// Everything built, nothing served yet.
+pub(super) struct Planes {
+    data: Arc<proxy::Shared>,
+    egress: Arc<Egress>,
+    delivery: DeliveryLimits,
+    counts: Arc<DeliveryCounts>,
+    control: Control,
+    health: Arc<Health>,
+    drain_grace: Duration,
+    workers: usize,
+}
+
+/// Builds both planes over an open store.
+pub(super) fn build(
+    setup: Setup,
+    store: SharedStore,
+    actor: Actor,
+    resolver: Arc<dyn Resolver>,
+    control: &Handle,
+) -> Result<Planes, StartError> {
+    let Setup {
+        config,
+        keyring,
+        clock,
+        log,
+        ..
+    } = setup;
+    let keyring = Arc::new(keyring);
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?);
+    for (guard, state) in guard::report() {
+        metrics.set_guard(guard.name(), state.is_active());
+    }
+    metrics.store_up.set(1);
+    let allow = AllowList::new(config.egress_allow_cidrs.clone());
+    let tls = TlsClients::new(roots::load(config.egress_ca_file.as_deref())?);
+    let secrets = SecretResolver::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), actor);
+    let prefix = match config.signature_prefix {
+        config::SignaturePrefix::Bare => SignaturePrefix::Bare,
+        config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
+    };
+    let builder = Builder::new(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        secrets,
+        tls,
+        prefix,
+        Arc::clone(&clock),
+    )?;
+    let bundles = Bundles::new(builder, Arc::clone(&clock), control.clone(), config.bundle_idle);
+    let load = Load::new(limits(&config));
+    let counts = Arc::new(DeliveryCounts::default());
+    let health = Arc::new(Health {
+        phase: AtomicU8::new(Phase::Starting as u8),
+        metrics: Arc::clone(&metrics),
+        load: load.clone(),
+        bundles: bundles.clone(),
+        upstream: Arc::clone(&counts),
+    });
+    let policy = DestinationPolicy {
+        allow_http: config.dangerous_allow_http,
+        allow: allow.clone(),
+    };
+    let registry = Registry::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), policy);
+    let manager = SecretManager::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock));
+    let admin = Control {
+        bootstrap_token_hash: bootstrap_token(&config, &keyring)?,
+        store,
+        keyring,
+        clock: Arc::clone(&clock),
+        registry: Arc::new(registry),
+        secrets: Arc::new(manager),
+        on_committed: feed::on_committed(bundles.clone()),
+    };
+    let auth = dispatcher_auth(&config)?;
+    let ids = DeliveryIds::new()?;
+    let data = Arc::new(proxy::Shared {
+        auth,
+        bundles,
+        clock,
+        load,
+        log,
+        metrics,
+        ids,
+    });
+    Ok(Planes {
+        data,
+        egress: Arc::new(Egress::new(allow, resolver, config.connect_timeout)),
+        delivery: DeliveryLimits {
+            response_bytes_max: config.response_bytes_max,
+            ..DeliveryLimits::default()
+        },
+        counts,
+        control: admin,
+        health,
+        drain_grace: config.drain_grace,
+        workers: config.workers,
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connections_max: config.connections_max,
+        in_flight_max: config.in_flight_max,
+        buffered_bytes_max: config.buffered_bytes_max,
+        body_bytes_max: config.payload_bytes_max,
+        header_read_timeout: config.header_read_timeout,
+        body_read_timeout: config.body_read_timeout,
+    }
+}
+
+fn bootstrap_token(config: &Config, keyring: &Keyring) -> Result<Option<[u8; 32]>, StartError> {
+    let Some(path) = &config.bootstrap_token_file else {
+        return Ok(None);
+    };
+    let token = config::secret_file(path).map_err(|error| StartError::SecretFile("bootstrap_token_file", error))?;
+    Ok(Some(keyring.token_hash(&token)))
+}
+
+fn dispatcher_auth(config: &Config) -> Result<DispatcherAuth, StartError> {
+    let Some(path) = &config.dispatcher_token_file else {
+        return Ok(DispatcherAuth::Local);
+    };
+    let token = config::secret_file(path).map_err(|error| StartError::SecretFile("dispatcher_token_file", error))?;
+    Ok(DispatcherAuth::Token(TokenDigest::of_secret(&token)))
+}
+
+impl Planes {
+    /// Starts the workers and the acceptor of the data plane.
+    pub(super) fn start_workers(
+        &self,
+        listeners: Listeners,
+        closing: &Closing,
+        control: &Handle,
+    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let (shared, egress) = (Arc::clone(&self.data), Arc::clone(&self.egress));
+        let (limits, counts) = (self.delivery, Arc::clone(&self.counts));
+        let make = move || {
+            let deliverer = Deliverer::new(Arc::clone(&egress), limits, Arc::clone(&counts));
+            Proxy::new(Arc::clone(&shared), deliverer)
+        };
+        let (workers, threads) = Workers::start(self.workers, *self.data.load.limits(), closing, make)?;
+        let acceptor = Acceptor::new(listeners, self.data.load.clone(), workers);
+        control.spawn(acceptor.run(closing.graceful.clone()));
+        self.health.enter(Phase::Serving);
+        Ok(threads)
+    }
+
+    /// Serves the control plane until connections are to end, metrics and health until the very end.
+    pub(super) fn serve_control(
+        &self,
+        admin_listener: TcpListener,
+        metrics_listener: TcpListener,
+        closing: &Closing,
+        control: &Handle,
+    ) {
+        let admin = TowerToHyperService::new(admin::router(self.control.clone()));
+        let health = TowerToHyperService::new(health::router(Arc::clone(&self.health)));
+        control.spawn(serve_exchanges(
+            admin_listener,
+            admin,
+            CONTROL_CONNECTIONS_MAX,
+            closing.graceful.clone(),
+        ));
+        control.spawn(serve_exchanges(
+            metrics_listener,
+            health,
+            CONTROL_CONNECTIONS_MAX,
+            closing.immediate.clone(),
+        ));
+        let bundles = self.data.bundles.clone();
+        let stop = closing.immediate.clone();
+        control.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(SWEEP_EVERY) => bundles.sweep(),
+                }
+            }
+        });
+    }
+
+    pub(super) fn bundles(&self) -> Bundles {
+        self.data.bundles.clone()
+    }
+
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.data.metrics)
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    pub(super) const fn drain_grace(&self) -> Duration {
+        self.drain_grace
+    }
+}
