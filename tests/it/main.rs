@@ -1,1 +1,12 @@
 //! The one integration binary: the product from outside, over real sockets, TLS and SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod first_delivery;
+mod support;

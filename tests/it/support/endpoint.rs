@@ -1,0 +1,120 @@
+//! An extension's endpoint over plain HTTP that answers what it is told and keeps what it receives.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The value injected under a key.
+    pub fn secret(&self, key: &str) -> Option<String> {
+        self.json()["secrets"][key].as_str().map(str::to_owned)
+    }
+}
+
+/// What the endpoint does with a request: the bytes to answer, after which it goes on, or closes where there are none.
+pub type Script = Arc<dyn Fn(&Received) -> Option<Vec<u8>> + Send + Sync>;
+
+pub struct Endpoint {
+    address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+/// Bytes of a plain answer.
+pub fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+impl Endpoint {
+    /// One that answers 200 to everything.
+    pub fn start() -> Self {
+        Self::scripted(Arc::new(|_| Some(answer(200, "", b"{\"ok\":true}"))))
+    }
+
+    pub fn scripted(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&received);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (script, kept) = (Arc::clone(&script), Arc::clone(&kept));
+                thread::spawn(move || serve(stream.unwrap(), &script, &kept));
+            }
+        });
+        Self { address, received }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything received so far, in order.
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The last request received.
+    pub fn last(&self) -> Received {
+        self.received().pop().expect("a delivery")
+    }
+}
+
+fn serve(stream: TcpStream, script: &Script, kept: &Mutex<Vec<Received>>) {
+    stream.set_nodelay(true).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read(&mut reader) {
+        let answer = script(&request);
+        kept.lock().unwrap().push(request);
+        match answer {
+            Some(bytes) if writer.write_all(&bytes).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Received> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
+    let target = line.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.to_owned())),
+            None => break,
+        }
+    }
+    let length = headers
+        .iter()
+        .find(|(name, _)| name == "content-length")
+        .map_or(0, |(_, n)| n.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Received { target, headers, body })
+}

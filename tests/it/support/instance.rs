@@ -1,0 +1,251 @@
+//! The product in this process: started on a throw-away store, driven over its listeners, its clock moved by hand.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use kiket_sidecar::app::{self, Running, Setup};
+use kiket_sidecar::clock::Clock;
+use kiket_sidecar::config::{Config, Listen};
+use kiket_sidecar::crypto::keyring::Keyring;
+use kiket_sidecar::domain::time::Timestamp;
+use kiket_sidecar::egress::Resolver;
+use kiket_sidecar::telemetry::{LogFormat, LogHandle};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::http::{Answer, Client, once, request};
+
+/// A clock that stands until it is moved; begins where the system's stands.
+#[derive(Debug)]
+pub struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub fn advance(&self, millis: u64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Everything that was logged.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct Instance {
+    pub dir: TempDir,
+    pub clock: Arc<HandClock>,
+    pub running: Running,
+    token: String,
+    log: Log,
+    handle: LogHandle,
+}
+
+/// What an instance is started with beside the defaults of tests.
+#[derive(Default)]
+pub struct Options<'a> {
+    pub settings: &'a [(&'a str, &'a str)],
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+impl Instance {
+    /// One that may deliver to loopback over plain HTTP.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options<'_>) -> Self {
+        let dir = TempDir::new().unwrap();
+        let token = format!("bootstrap-{}", dir.path().display());
+        let token_file = dir.path().join("operator.token");
+        std::fs::write(&token_file, &token).unwrap();
+        set_mode(&token_file, 0o600);
+        let database = format!("sqlite:{}/kiket.db", dir.path().display());
+        let mut settings = vec![
+            ("proxy_listen", "127.0.0.1:0"),
+            ("admin_listen", "127.0.0.1:0"),
+            ("metrics_listen", "127.0.0.1:0"),
+            ("database_url", &database),
+            ("bootstrap_token_file", token_file.to_str().unwrap()),
+            ("egress_allow_cidrs", "127.0.0.0/8"),
+            ("dangerous_allow_http", "true"),
+            ("drain_grace", "5s"),
+        ];
+        settings.extend_from_slice(options.settings);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let clock = Arc::new(HandClock(AtomicU64::new(u64::try_from(now.as_millis()).unwrap())));
+        let log = Log::default();
+        let handle = LogHandle::new(LogFormat::Json, Box::new(log.clone())).unwrap();
+        let running = app::start(Setup {
+            config: Config::with(&settings).unwrap(),
+            keyring: Keyring::generate(clock.now()).unwrap(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            log: handle.clone(),
+            resolver: options.resolver,
+        })
+        .unwrap();
+        Self {
+            dir,
+            clock,
+            running,
+            token,
+            log,
+            handle,
+        }
+    }
+
+    /// Where deliveries go.
+    pub fn proxy(&self) -> SocketAddr {
+        match &self.running.proxy()[0] {
+            Listen::Tcp(address) => *address,
+            Listen::Unix(_) => panic!("a Unix socket"),
+        }
+    }
+
+    /// A connection to the data plane.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.proxy())
+    }
+
+    /// A call of the REST API as the first operator.
+    pub fn api(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.api_as(&self.token, method, path, body)
+    }
+
+    pub fn api_as(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let headers = [
+            ("Authorization", authorization.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        once(
+            self.running.admin(),
+            &request(method, &format!("/api/v1{path}"), &headers, &body),
+        )
+    }
+
+    /// A call that has to succeed.
+    pub fn must(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.api(method, path, body);
+        assert!(
+            answer.status < 300,
+            "{method} {path}: {} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
+        if answer.body.is_empty() {
+            Value::Null
+        } else {
+            answer.json()
+        }
+    }
+
+    /// Registers an extension with this callback and these configuration entries.
+    pub fn register(&self, extension: &str, callback: Value, configuration: Value) {
+        let delivery = json!({"type": "http", "callback": callback});
+        let manifest = json!({"extension": {"id": extension, "delivery": delivery, "configuration": configuration}});
+        self.must("PUT", &format!("/extensions/{extension}"), &manifest);
+    }
+
+    /// Installs an extension for `org` and `proj`.
+    pub fn install(&self, id: &str, extension: &str) {
+        self.must(
+            "POST",
+            "/marketplace/installations",
+            &json!({
+                "id": id, "extension_id": extension, "organization_id": "org", "project_id": "proj",
+            }),
+        );
+    }
+
+    pub fn enable(&self, id: &str) {
+        self.must(
+            "PATCH",
+            &format!("/marketplace/installations/{id}"),
+            &json!({"state": "enabled"}),
+        );
+    }
+
+    /// Writes a secret of organization `org`.
+    pub fn set(&self, scope: &str, id: &str, key: &str, value: &str) -> Value {
+        self.must(
+            "POST",
+            "/extensions/secrets",
+            &json!({
+                "scope": scope, "id": id, "key": key, "value": value, "organization_id": "org",
+            }),
+        )
+    }
+
+    /// An enabled installation `ins` that delivers the key `KEY` to an endpoint.
+    pub fn simple(&self, url: &str) {
+        self.register(
+            "com.example.simple",
+            json!({"url": url}),
+            json!({"KEY": {"secret": true}}),
+        );
+        self.install("ins", "com.example.simple");
+        self.enable("ins");
+    }
+
+    /// Posts an invocation over a connection of its own.
+    pub fn deliver(&self, installation: &str, body: &[u8]) -> Answer {
+        once(self.proxy(), &invocation(installation, body))
+    }
+
+    /// All that was logged so far.
+    pub fn log(&self) -> String {
+        self.handle.flush();
+        String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Delivery lines so far.
+    pub fn lines(&self) -> Vec<Value> {
+        let log = self.log();
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &Value| line["message"] == "delivery").collect()
+    }
+
+    /// What the metrics listener answers.
+    pub fn metrics(&self) -> String {
+        let answer = once(self.running.metrics(), &request("GET", "/metrics", &[], b""));
+        String::from_utf8(answer.body).unwrap()
+    }
+}
+
+/// An invocation's request.
+pub fn invocation(installation: &str, body: &[u8]) -> Vec<u8> {
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-Kiket-Installation-Id", installation),
+    ];
+    request("POST", "/webhooks/issue.created", &headers, body)
+}
+
+pub fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,5 @@
+//! What every test stands on: a running instance, an endpoint, and a client that sends exactly what it is told.
+
+pub mod endpoint;
+pub mod http;
+pub mod instance;
