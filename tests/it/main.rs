@@ -9,4 +9,6 @@
 )]
 
 mod first_delivery;
+mod precedence;
+mod refusals;
 mod support;
