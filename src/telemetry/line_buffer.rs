@@ -1,6 +1,6 @@
 //! How lines get from many threads to one file without making any of them wait: a bounded buffer and its writer thread.
 //!
-//! A line is copied into memory under a short lock. The writer looks every [`POLL`] while there was something to write
+//! A line is copied into memory under a short lock. The writer looks every few milliseconds while there was something to write
 //! lately, so that a line under load costs no system call; it blocks only after an idle spell, and only then a line
 //! wakes it. When the buffer is full, because whoever reads the log does not, lines are dropped and counted.
 

@@ -47,3 +47,44 @@ fn a_narrower_value_set_later_replaces_a_wider_one_in_the_next_delivery() {
         assert_eq!(endpoint.last().secret("KEY").as_deref(), left);
     }
 }
+
+#[test]
+fn a_delivery_is_counted_where_an_operator_looks() {
+    let (instance, endpoint) = (Instance::start(), Endpoint::start());
+    instance.simple(&endpoint.url());
+    assert_eq!(instance.deliver("ins", b"{}").status, 200);
+    assert_eq!(instance.deliver("none", b"{}").status, 404);
+    let line = instance.lines().into_iter().find(|line| line["status"] == 200).unwrap();
+    assert_eq!(line["outcome"], "delivered");
+    let metrics = instance.metrics();
+    assert!(
+        metrics.contains("kiket_deliveries_total{outcome=\"delivered\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("kiket_refusals_total{problem=\"installation-unknown\"} 1\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_replaced_signing_secret_signs_beside_its_successor_for_a_day() {
+    let (instance, endpoint) = (Instance::start(), Endpoint::start());
+    let callback = json!({"url": endpoint.url(), "signing_secret_key": "SIGN"});
+    instance.register("com.example.signed", callback, json!({}));
+    instance.install("ins", "com.example.signed");
+    instance.set("project", "proj", "SIGN", "the-first-signing-secret");
+    instance.enable("ins");
+    let signatures = || {
+        assert_eq!(instance.deliver("ins", b"{}").status, 200);
+        let header = endpoint.last().header("webhook-signature").unwrap().to_owned();
+        header.split(' ').count()
+    };
+    assert_eq!(signatures(), 1);
+    instance.set("project", "proj", "SIGN", "the-second-signing-secret");
+    assert_eq!(signatures(), 2);
+    instance.clock.advance(24 * 60 * 60 * 1_000 - 1);
+    assert_eq!(signatures(), 2);
+    instance.clock.advance(1);
+    assert_eq!(signatures(), 1);
+}

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod endpoint_faults;
 mod first_delivery;
 mod precedence;
 mod refusals;

@@ -3,3 +3,4 @@
 pub mod endpoint;
 pub mod http;
 pub mod instance;
+pub mod problem;

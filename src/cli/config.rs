@@ -1,0 +1,82 @@
+//! How settings are given on the command line, and the commands that check and print them.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::{Exit, fail, say};
+use crate::config::{Config, ConfigError, DEFAULT_TOML, secret_file};
+use crate::crypto::keyring::Keyring;
+
+/// Where settings come from, for every command that needs them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Settings {
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over file and environment; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    overrides: Vec<(String, String)>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether `kiket serve` would start with these settings; reads the files that they name
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Print the settings in force and where each came from, without secrets
+    Print {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print the manual instead: every setting, explained, with its default
+        #[arg(long)]
+        manual: bool,
+    },
+}
+
+impl Settings {
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
+        let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Config::load(self.config.as_deref(), env, &self.overrides)
+    }
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    match &args.command {
+        Command::Print { manual: true, .. } => say(DEFAULT_TOML),
+        Command::Print { settings, .. } => match settings.load() {
+            Ok(config) => say(&config.print()),
+            Err(error) => fail(Exit::Usage, &error),
+        },
+        Command::Check { settings } => match settings.load().map_err(|error| error.to_string()).and_then(check) {
+            Ok(()) => say("the configuration is fine\n"),
+            Err(reason) => fail(Exit::Usage, &reason),
+        },
+    }
+}
+
+/// Reads what the settings name.
+fn check(config: Config) -> Result<(), String> {
+    let key = config.require_master_key().map_err(|error| error.to_string())?;
+    Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
+    readable("bootstrap_token_file", config.bootstrap_token_file.as_deref())?;
+    readable("dispatcher_token_file", config.dispatcher_token_file.as_deref())
+}
+
+fn readable(setting: &str, file: Option<&Path>) -> Result<(), String> {
+    let read = file.map(secret_file).transpose();
+    read.map(drop).map_err(|error| format!("{setting}: {error}"))
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}

@@ -1,0 +1,88 @@
+//! How the sidecar is run: settings, guards, keys, log, then the app until a signal ends it.
+
+use std::sync::Arc;
+
+use super::config::Settings;
+use super::{Exit, fail};
+use crate::app::{self, Setup, StartError};
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::crypto::keyring::Keyring;
+use crate::guard;
+use crate::telemetry::logging::{self, LogFormat, LogHandle};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  KIKET_MASTER_KEY_FILE=master.key KIKET_DATABASE_URL=sqlite:kiket.db kiket serve
+  kiket serve --config /etc/kiket/kiket.toml --set log_format=text
+
+Every setting is explained by `kiket config print --manual`. SIGTERM drains, a second one ends at once.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    match prepare(args) {
+        Ok((setup, log)) => serve(setup, &log),
+        Err(reason) => fail(Exit::Usage, &reason),
+    }
+}
+
+/// Everything that needs no thread but the log's; fails before anything is bound.
+fn prepare(args: &Args) -> Result<(Setup, LogHandle), String> {
+    let config = args.settings.load().map_err(|error| error.to_string())?;
+    if config.require_guards {
+        guard::require_all().map_err(|error| error.to_string())?;
+    }
+    let key = config.require_master_key().map_err(|error| error.to_string())?;
+    let keyring = Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
+    let log = logging::init(log_format(&config), &config.log).map_err(|error| error.to_string())?;
+    logging::install_panic_hook();
+    let setup = Setup {
+        config,
+        keyring,
+        clock: Arc::new(SystemClock),
+        log: log.clone(),
+        resolver: None,
+    };
+    Ok((setup, log))
+}
+
+fn serve(setup: Setup, log: &LogHandle) -> Exit {
+    let running = match app::start(setup) {
+        Ok(running) => running,
+        Err(error) => {
+            log.flush();
+            return fail(exit_of(&error), &error);
+        }
+    };
+    if let Err(error) = running.on_signals() {
+        return fail(
+            Exit::Unavailable,
+            &format!("signals cannot be handled: {}", error.kind()),
+        );
+    }
+    let (proxy, admin, metrics) = (running.proxy(), running.admin(), running.metrics());
+    tracing::info!(?proxy, %admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
+    running.wait();
+    tracing::info!("stopped");
+    log.flush();
+    Exit::Fine
+}
+
+/// A store that is away may come back; the rest is for an operator to change.
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Store(_) => Exit::Unavailable,
+        _ => Exit::Usage,
+    }
+}
+
+fn log_format(config: &Config) -> LogFormat {
+    match config.log_format {
+        config::LogFormat::Json => LogFormat::Json,
+        config::LogFormat::Text => LogFormat::Text,
+    }
+}
