@@ -18,6 +18,7 @@
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
 //! | 6 | [`admin`] [`proxy`] | control plane and data plane |
 //! | 7 | [`app`] | the composition root: the one place where a port meets its adapter |
+//! | 8 | [`demo`] | the story that `kiket demo` tells |
 //! | 9 | [`cli`] | the commands |
 //!
 //! # The path of a delivery
@@ -59,6 +60,7 @@ pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod delivery;
+pub mod demo;
 pub mod domain;
 pub mod egress;
 pub mod guard;

@@ -4,6 +4,7 @@
 
 mod completions;
 mod config;
+mod demo;
 mod keys;
 mod openapi;
 mod serve;
@@ -24,6 +25,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  kiket demo --once                             see one delivery end to end, nothing to configure
   (umask 077; kiket keys generate > master.key) make the keys that seal every secret
   KIKET_MASTER_KEY_FILE=master.key kiket serve  run the sidecar
   kiket config print --manual                   every setting, explained
@@ -34,6 +36,8 @@ Exit codes: 0 fine, 1 a finding, 2 usage or configuration, 3 server or store awa
 enum Command {
     /// Run the sidecar: data plane, REST API, metrics
     Serve(serve::Args),
+    /// See one delivery end to end: nothing to configure, no network
+    Demo(demo::Args),
     /// Make the keys that seal every secret
     Keys(keys::Args),
     /// Check or print the configuration
@@ -49,6 +53,8 @@ enum Command {
 enum Exit {
     /// As asked.
     Fine,
+    /// Something was found that should not be.
+    Finding,
     /// The command or the configuration has to be changed.
     Usage,
     /// The server or the store is away: again later.
@@ -59,6 +65,7 @@ impl Exit {
     const fn code(self) -> u8 {
         match self {
             Self::Fine => 0,
+            Self::Finding => 1,
             Self::Usage => 2,
             Self::Unavailable => 3,
         }
@@ -70,6 +77,7 @@ impl Exit {
 pub fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Openapi => openapi::run(),
@@ -106,5 +114,6 @@ mod tests {
     fn settings_are_given_as_name_and_value() {
         assert!(Cli::try_parse_from(["kiket", "serve", "--set", "workers=2", "--config", "f"]).is_ok());
         assert!(Cli::try_parse_from(["kiket", "serve", "--set", "workers"]).is_err());
+        assert!(Cli::try_parse_from(["kiket", "demo", "--once"]).is_ok());
     }
 }
