@@ -120,9 +120,10 @@ async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), OpenErr
     }
 }
 
+/// The driver reads NULL as an empty value where a type does not say that it may be NULL: each read says so.
 impl Columns for SqliteRow {
     fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.try_get(column).map_err(failed)
+        self.text_or_null(column)?.ok_or(StoreError::Damaged)
     }
 
     fn text_or_null(&self, column: &'static str) -> Result<Option<String>, StoreError> {
@@ -130,7 +131,7 @@ impl Columns for SqliteRow {
     }
 
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
-        self.try_get(column).map_err(failed)
+        self.bytes_or_null(column)?.ok_or(StoreError::Damaged)
     }
 
     fn bytes_or_null(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -138,7 +139,7 @@ impl Columns for SqliteRow {
     }
 
     fn number(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.try_get(column).map_err(failed)
+        self.number_or_null(column)?.ok_or(StoreError::Damaged)
     }
 
     fn number_or_null(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
@@ -159,9 +160,10 @@ fn failed(error: sqlx::Error) -> StoreError {
                 _ => StoreError::Unavailable,
             }
         }
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
-            StoreError::Damaged
-        }
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::RowNotFound => StoreError::Damaged, // only rows that must be there are asked for so
         _ => StoreError::Unavailable,
     }
 }

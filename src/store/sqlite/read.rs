@@ -197,12 +197,16 @@ pub(super) async fn changes(
     after: FeedPosition,
 ) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
     let mut snapshot = pool.begin().await.map_err(failed)?;
-    let reach = "SELECT COALESCE((SELECT MIN(position) FROM changes), 0) AS first, \
+    let reach = "SELECT (SELECT MIN(position) FROM changes) AS first, \
                  COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0) AS last";
     let reach = sqlx::query(reach).fetch_one(&mut *snapshot).await.map_err(failed)?;
-    let (first, last) = (reach.count("first")?, reach.count("last")?);
+    let last = reach.count("last")?;
+    let first = match reach.number_or_null("first")? {
+        None => last.saturating_add(1),
+        Some(_) => reach.count("first")?,
+    };
     // Trimmed away, or another database's position.
-    let is_lost = after.0 > last || (after.0 < last && after.0.saturating_add(1) < first);
+    let is_lost = after.0 > last || after.0.saturating_add(1) < first;
     if is_lost {
         return Ok((vec![Changed::Everything], FeedPosition(last)));
     }
