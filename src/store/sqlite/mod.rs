@@ -17,7 +17,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::watch;
 
 use super::row::Columns;
@@ -53,15 +53,8 @@ impl SqliteStore {
     pub(super) async fn open(path: &Path, chain: ChainKey) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         create(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(WAIT_MAX)
-            .pragma("temp_store", "MEMORY") // sorts would open files in /tmp
-            .pragma("secure_delete", "ON")
-            .disable_statement_logging();
+        refuse_foreign(path).await?;
+        let options = options(path);
         let mut connection = options.connect().await.map_err(|_| OpenError::Foreign)?;
         MIGRATIONS.run(&mut connection).await.map_err(|_| OpenError::Foreign)?;
         assert_durable(&mut connection).await?;
@@ -75,6 +68,36 @@ impl SqliteStore {
         let writer = Writer::start(connection, chain, wake.clone(), lock);
         Ok(Self { readers, writer, wake })
     }
+}
+
+/// How every connection of the store is made.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(WAIT_MAX)
+        .pragma("temp_store", "MEMORY") // sorts would open files in /tmp
+        .pragma("secure_delete", "ON")
+        .disable_statement_logging()
+}
+
+/// Refuses another program's database before anything of it is changed: one with tables, none of them by which
+/// migrations are told.
+async fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    let refused = |_| OpenError::Foreign;
+    let looking = SqliteConnectOptions::new().filename(path).disable_statement_logging();
+    let mut connection = looking.connect().await.map_err(refused)?;
+    let is_foreign: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema) \
+         AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(refused)?;
+    connection.close().await.map_err(refused)?;
+    if is_foreign { Err(OpenError::Foreign) } else { Ok(()) }
 }
 
 /// Takes the database for this process. A lock file of its own: closing any descriptor of the database itself would
