@@ -1,7 +1,7 @@
 //! Where rows are kept: the port every adapter implements, and the way to open one.
 //!
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
-//! `tests/it/store_contract.rs` is green over it.
+//! `tests/it/store_contract` is green over it.
 
 mod row;
 mod sqlite;

@@ -263,3 +263,6 @@ impl Store for SqliteStore {
         self.wake.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

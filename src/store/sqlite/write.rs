@@ -8,7 +8,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Sqlite, Transaction};
+use sqlx::{Connection, Sqlite};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::row::{self, Columns, signed};
@@ -108,24 +108,42 @@ impl Task {
         let _ = self.connection.close().await; // checkpoints; the rows are safe without
     }
 
+    /// One transaction, by statements: after an error that made SQLite roll back by itself, a full disk for one, the
+    /// driver's own transactions would take it for still open and refuse all that follow.
     async fn write(&mut self, change: Change) -> Result<(), StoreError> {
         let changed = changed(&change);
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        for write in change.writes {
-            match write {
-                Write::Extension { row, expected } => extension(&mut transaction, row, expected).await?,
-                Write::Installation { row, expected } => installation(&mut transaction, row, expected).await?,
-                Write::Secret { row, expected } => secret(&mut transaction, row, expected).await?,
-                Write::Token(row) => token(&mut transaction, row).await?,
-            }
+        self.statement("BEGIN IMMEDIATE").await?;
+        let mut result = self.apply(change, &changed).await;
+        if result.is_ok() {
+            result = self.statement("COMMIT").await;
         }
-        feed(&mut transaction, &changed).await?;
-        entries(&mut transaction, &self.chain, change.entries).await?;
-        transaction.commit().await.map_err(failed)?;
+        if result.is_err() {
+            let _ = self.statement("ROLLBACK").await; // fails where SQLite did it by itself
+            return result;
+        }
         if !changed.is_empty() {
             self.wake.send_modify(|count| *count = count.wrapping_add(1));
         }
         Ok(())
+    }
+
+    async fn apply(&mut self, change: Change, changed: &[Changed]) -> Result<(), StoreError> {
+        let transaction = &mut self.connection;
+        for write in change.writes {
+            match write {
+                Write::Extension { row, expected } => extension(transaction, row, expected).await?,
+                Write::Installation { row, expected } => installation(transaction, row, expected).await?,
+                Write::Secret { row, expected } => secret(transaction, row, expected).await?,
+                Write::Token(row) => token(transaction, row).await?,
+            }
+        }
+        feed(transaction, changed).await?;
+        entries(transaction, &self.chain, change.entries).await
+    }
+
+    async fn statement(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let done = sqlx::query(sql).execute(&mut self.connection).await;
+        done.map(drop).map_err(failed)
     }
 }
 
@@ -139,9 +157,7 @@ fn changed(change: &Change) -> Vec<Changed> {
     change.writes.iter().map(touched).collect()
 }
 
-type Tx<'a> = Transaction<'a, Sqlite>;
-
-async fn extension(tx: &mut Tx<'_>, row: ExtensionRow, expected: Option<u64>) -> Result<(), StoreError> {
+async fn extension(tx: &mut SqliteConnection, row: ExtensionRow, expected: Option<u64>) -> Result<(), StoreError> {
     let query = match expected {
         None => sqlx::query(
             "INSERT INTO extensions (id, document, version, mac, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -168,7 +184,11 @@ async fn extension(tx: &mut Tx<'_>, row: ExtensionRow, expected: Option<u64>) ->
     .await
 }
 
-async fn installation(tx: &mut Tx<'_>, row: InstallationRow, expected: Option<u64>) -> Result<(), StoreError> {
+async fn installation(
+    tx: &mut SqliteConnection,
+    row: InstallationRow,
+    expected: Option<u64>,
+) -> Result<(), StoreError> {
     let query = match expected {
         None => sqlx::query(
             "INSERT INTO installations (id, extension, organization, project, product_installation, state, callback_url, \
@@ -203,7 +223,7 @@ async fn installation(tx: &mut Tx<'_>, row: InstallationRow, expected: Option<u6
     .await
 }
 
-async fn secret(tx: &mut Tx<'_>, row: SecretRow, expected: Option<u64>) -> Result<(), StoreError> {
+async fn secret(tx: &mut SqliteConnection, row: SecretRow, expected: Option<u64>) -> Result<(), StoreError> {
     let query = match expected {
         None => sqlx::query(
             "INSERT INTO secrets (owner, scope, scope_id, key, kind, version, rotation_count, last_rotated_at, \
@@ -256,7 +276,7 @@ async fn secret(tx: &mut Tx<'_>, row: SecretRow, expected: Option<u64>) -> Resul
     .await
 }
 
-async fn token(tx: &mut Tx<'_>, row: TokenRow) -> Result<(), StoreError> {
+async fn token(tx: &mut SqliteConnection, row: TokenRow) -> Result<(), StoreError> {
     let query = sqlx::query(
         "INSERT INTO tokens (id, hash, name, role, organization, created_by, created_at, expires_at, mac) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -277,8 +297,8 @@ async fn token(tx: &mut Tx<'_>, row: TokenRow) -> Result<(), StoreError> {
 type Query<'a> = sqlx::query::Query<'a, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
 
 /// Runs a write that touches one row, or conflicts.
-async fn one_row(query: Query<'_>, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let done = query.execute(&mut **tx).await.map_err(failed)?;
+async fn one_row(query: Query<'_>, tx: &mut SqliteConnection) -> Result<(), StoreError> {
+    let done = query.execute(&mut *tx).await.map_err(failed)?;
     if done.rows_affected() == 1 {
         Ok(())
     } else {
@@ -286,7 +306,7 @@ async fn one_row(query: Query<'_>, tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
 }
 
-async fn feed(tx: &mut Tx<'_>, changed: &[Changed]) -> Result<(), StoreError> {
+async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Result<(), StoreError> {
     for changed in changed {
         let id = match changed {
             Changed::Extension(id) => Some(id.as_str()),
@@ -306,13 +326,13 @@ async fn feed(tx: &mut Tx<'_>, changed: &[Changed]) -> Result<(), StoreError> {
             .bind(slot.map(|slot| slot.scope.name()))
             .bind(slot.map(|slot| slot.scope_id.as_str()))
             .bind(slot.map(|slot| slot.key.as_str()));
-        query.execute(&mut **tx).await.map_err(failed)?;
+        query.execute(&mut *tx).await.map_err(failed)?;
     }
     if !changed.is_empty() {
         let trim = "DELETE FROM changes WHERE position <= (SELECT MAX(position) FROM changes) - ?1";
         sqlx::query(trim)
             .bind(FEED_KEPT)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await
             .map_err(failed)?;
     }
@@ -320,7 +340,7 @@ async fn feed(tx: &mut Tx<'_>, changed: &[Changed]) -> Result<(), StoreError> {
 }
 
 /// Appends entries to their chains, each link over the one before.
-async fn entries(tx: &mut Tx<'_>, key: &ChainKey, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+async fn entries(tx: &mut SqliteConnection, key: &ChainKey, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
     let mut heads: HashMap<String, (u64, [u8; 32])> = HashMap::new();
     for entry in entries {
         let chain = row::chain_of(entry.organization.as_ref()).to_owned();
@@ -337,10 +357,10 @@ async fn entries(tx: &mut Tx<'_>, key: &ChainKey, entries: Vec<AuditEntry>) -> R
 }
 
 /// The last link of a chain, or where a chain begins.
-async fn head(tx: &mut Tx<'_>, chain: &str) -> Result<(u64, [u8; 32]), StoreError> {
+async fn head(tx: &mut SqliteConnection, chain: &str) -> Result<(u64, [u8; 32]), StoreError> {
     let last = sqlx::query("SELECT sequence, mac FROM audit WHERE chain = ?1 ORDER BY sequence DESC LIMIT 1")
         .bind(chain)
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(failed)?;
     last.map_or(Ok((0, GENESIS)), |last| {
@@ -349,7 +369,7 @@ async fn head(tx: &mut Tx<'_>, chain: &str) -> Result<(u64, [u8; 32]), StoreErro
 }
 
 async fn append(
-    tx: &mut Tx<'_>,
+    tx: &mut SqliteConnection,
     chain: &str,
     sequence: u64,
     entry: &AuditEntry,
@@ -374,5 +394,5 @@ async fn append(
         .bind(entry.version.map(signed))
         .bind(i64::from(entry.external))
         .bind(&mac[..]);
-    query.execute(&mut **tx).await.map(drop).map_err(failed)
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
 }
