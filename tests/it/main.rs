@@ -13,4 +13,5 @@ mod endpoint_faults;
 mod first_delivery;
 mod precedence;
 mod refusals;
+mod store_contract;
 mod support;

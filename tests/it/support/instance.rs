@@ -22,6 +22,11 @@ use super::http::{Answer, Client, once, request};
 pub struct HandClock(AtomicU64);
 
 impl HandClock {
+    /// One that stands at this moment.
+    pub fn at(millis: u64) -> Self {
+        Self(AtomicU64::new(millis))
+    }
+
     pub fn advance(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
@@ -91,7 +96,7 @@ impl Instance {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
-        let clock = Arc::new(HandClock(AtomicU64::new(u64::try_from(now.as_millis()).unwrap())));
+        let clock = Arc::new(HandClock::at(u64::try_from(now.as_millis()).unwrap()));
         let log = Log::default();
         let handle = LogHandle::new(LogFormat::Json, Box::new(log.clone())).unwrap();
         let running = app::start(Setup {

@@ -1,0 +1,46 @@
+//! How tokens are found, and when the bootstrap token ends.
+
+use kiket_sidecar::store::{Role, StoreError, Write};
+
+use super::rows::{change, token};
+use super::{Harness, chain_key};
+
+pub async fn a_token_is_found_by_its_hash_alone(harness: &impl Harness) {
+    let store = harness.open(chain_key()).await;
+    let rows = [
+        token("a", 1, Role::PlatformOperator, None),
+        token("b", 2, Role::OrgAdmin, Some("org")),
+        token("c", 3, Role::Auditor, Some("org")),
+        token("d", 4, Role::Dispatcher, None),
+    ];
+    store.commit(change(rows.clone().map(Write::Token))).await.unwrap();
+    for row in rows {
+        assert_eq!(store.token(&row.hash).await, Ok(Some(row)));
+    }
+    let mut close = [1; 32];
+    close[31] = 0;
+    assert_eq!(store.token(&close).await, Ok(None));
+}
+
+pub async fn a_hash_is_taken_once(harness: &impl Harness) {
+    let store = harness.open(chain_key()).await;
+    let insert = |id: &str, hash: u8| store.commit(change([Write::Token(token(id, hash, Role::Auditor, Some("org")))]));
+    assert_eq!(insert("a", 1).await, Ok(()));
+    assert_eq!(insert("b", 1).await, Err(StoreError::Conflict));
+    assert_eq!(insert("a", 2).await, Err(StoreError::Conflict));
+    assert_eq!(insert("b", 2).await, Ok(()));
+    assert_eq!(store.token(&[1; 32]).await.unwrap().unwrap().id, "a");
+}
+
+pub async fn an_operator_token_is_noticed_and_no_other(harness: &impl Harness) {
+    let store = harness.open(chain_key()).await;
+    assert_eq!(store.has_operator_token().await, Ok(false));
+    for (hash, role) in [(1, Role::OrgAdmin), (2, Role::Auditor), (3, Role::Dispatcher)] {
+        let row = token(role.name(), hash, role, Some("org"));
+        store.commit(change([Write::Token(row)])).await.unwrap();
+        assert_eq!(store.has_operator_token().await, Ok(false), "{role:?}");
+    }
+    let row = token("op", 4, Role::PlatformOperator, None);
+    store.commit(change([Write::Token(row)])).await.unwrap();
+    assert_eq!(store.has_operator_token().await, Ok(true));
+}
