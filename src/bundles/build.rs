@@ -168,6 +168,8 @@ impl Builder {
         let route = route(destination, &demand, chosen.client);
         let keys_injected = count(opened.payload.iter().len());
         let rendered = fragment(&opened.payload, &resolution.missing);
+        // A replaced signing secret leaves memory when its overlap ends.
+        *fresh_until = earliest(*fresh_until, overlap_end(&opened.signing));
         let signers = match self.signers(opened.signing) {
             Ok(signers) => signers,
             Err(obstacle) => return Ok(Err(obstacle)),
@@ -299,6 +301,16 @@ fn route(destination: &Destination, demand: &Demand, client: TlsClient) -> Route
         Scheme::Http => None,
     };
     Route::new(destination.clone(), demand.timeout, client)
+}
+
+/// When the first of the replaced signing secrets ends.
+fn overlap_end(secrets: &[resolution::SigningSecret]) -> Option<Timestamp> {
+    let replaced = secrets.iter().filter_map(|secret| secret.predecessor.as_ref());
+    replaced.map(|(_, until)| *until).min()
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 fn count(n: usize) -> u32 {
