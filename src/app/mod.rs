@@ -47,6 +47,8 @@ pub struct Setup {
     pub log: LogHandle,
     /// How names become addresses; the system's way where `None`.
     pub resolver: Option<Arc<dyn Resolver>>,
+    /// How rows are kept; opened from `database_url` where `None`.
+    pub store: Option<SharedStore>,
 }
 
 /// Why the process did not start. Each names what an operator can change.
@@ -132,7 +134,10 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .enable_all()
         .build()
         .map_err(|error| StartError::Runtime(error.kind()))?;
-    let store = control.block_on(store::open(&config.database_url, setup.keyring.chain_key()))?;
+    let store = match setup.store.clone() {
+        Some(store) => store,
+        None => control.block_on(store::open(&config.database_url, setup.keyring.chain_key()))?,
+    };
     let position = control.block_on(feed::position(&store))?;
     let actor = instance();
     control.block_on(store.record(vec![lifecycle(&actor, &*setup.clock, Action::InstanceStart)]))?;

@@ -46,6 +46,7 @@ fn prepare(args: &Args) -> Result<(Setup, LogHandle), String> {
         clock: Arc::new(SystemClock),
         log: log.clone(),
         resolver: None,
+        store: None,
     };
     Ok((setup, log))
 }

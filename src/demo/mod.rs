@@ -119,6 +119,7 @@ fn start(folder: &Path, scene: &Scene, log: &Log) -> Result<Running, DemoError> 
         clock: Arc::new(clock),
         log: log.handle.clone(),
         resolver: Some(Arc::new(ThisMachine)),
+        store: None,
     };
     Ok(app::start(setup)?)
 }

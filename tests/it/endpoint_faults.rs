@@ -138,6 +138,7 @@ fn a_callback_that_resolves_to_an_internal_address_is_refused_at_dial_and_a_lite
     let options = Options {
         settings: &[("egress_allow_cidrs", "")],
         resolver: Some(Arc::new(Internal)),
+        ..Options::default()
     };
     let instance = Instance::with(options);
     let hosts = [

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bundles;
 mod demo;
 mod endpoint_faults;
 mod first_delivery;

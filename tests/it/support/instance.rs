@@ -11,6 +11,7 @@ use kiket_sidecar::config::{Config, Listen};
 use kiket_sidecar::crypto::keyring::Keyring;
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::egress::Resolver;
+use kiket_sidecar::store::SharedStore;
 use kiket_sidecar::telemetry::{LogFormat, LogHandle};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,6 +68,8 @@ pub struct Instance {
 pub struct Options<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     pub resolver: Option<Arc<dyn Resolver>>,
+    pub store: Option<SharedStore>,
+    pub keyring: Option<Keyring>,
 }
 
 impl Instance {
@@ -101,10 +104,13 @@ impl Instance {
         let handle = LogHandle::new(LogFormat::Json, Box::new(log.clone())).unwrap();
         let running = app::start(Setup {
             config: Config::with(&settings).unwrap(),
-            keyring: Keyring::generate(clock.now()).unwrap(),
+            keyring: options
+                .keyring
+                .unwrap_or_else(|| Keyring::generate(clock.now()).unwrap()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             log: handle.clone(),
             resolver: options.resolver,
+            store: options.store,
         })
         .unwrap();
         Self {

@@ -1,6 +1,7 @@
 //! What every test stands on: a running instance, an endpoint, and a client that sends exactly what it is told.
 
 pub mod endpoint;
+pub mod gated_store;
 pub mod http;
 pub mod instance;
 pub mod problem;

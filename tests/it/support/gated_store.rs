@@ -1,0 +1,260 @@
+//! A store that counts what is asked of it, holds an answer back until it is released, and fails when told to.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kiket_sidecar::crypto::keyring::Keyring;
+use kiket_sidecar::domain::audit::AuditEntry;
+use kiket_sidecar::domain::change::Changed;
+use kiket_sidecar::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
+use kiket_sidecar::domain::scope::{Scope, Slot};
+use kiket_sidecar::domain::secret::SecretMeta;
+use kiket_sidecar::domain::time::Timestamp;
+use kiket_sidecar::store::{
+    self, Change, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot, LinkedEntry, Listed, Page,
+    SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::instance::{Instance, Options};
+
+/// Longer than anything takes; a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// SQLite behind gates, and an own copy of the keys that its instance has.
+pub struct Gated {
+    pub store: Arc<GatedStore>,
+    pub keyring: Arc<Keyring>,
+    runtime: Option<Runtime>,
+    _dir: TempDir,
+}
+
+pub struct GatedStore {
+    inner: SharedStore,
+    gates: Mutex<Gates>,
+}
+
+#[derive(Default)]
+struct Gates {
+    calls: HashMap<&'static str, u64>,
+    held: HashMap<&'static str, Holding>,
+    failing: HashMap<&'static str, StoreError>,
+}
+
+struct Holding {
+    arrived: mpsc::Sender<()>,
+    released: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+/// One call whose answer is held back. Dropped, it is released.
+pub struct Held {
+    method: &'static str,
+    arrived: mpsc::Receiver<()>,
+    release: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Held {
+    /// Waits until the call has its answer, from here on an old one, and stands at the gate.
+    pub fn wait(&self) {
+        let arrived = self.arrived.recv_timeout(PATIENCE);
+        arrived.unwrap_or_else(|_| panic!("nobody calls {}", self.method));
+    }
+
+    /// Lets the answer through.
+    pub fn release(self) {
+        let _ = self.release.send(Ok(()));
+    }
+
+    /// Fails the call instead.
+    pub fn fail(self, error: StoreError) {
+        let _ = self.release.send(Err(error));
+    }
+}
+
+impl Gated {
+    pub fn open() -> Self {
+        let dir = TempDir::new().unwrap();
+        let keyring = Keyring::generate(Timestamp(1_700_000_000_000)).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let url = format!("sqlite:{}/kiket.db", dir.path().display());
+        let inner = runtime.block_on(store::open(&url, keyring.chain_key())).unwrap();
+        Self {
+            store: Arc::new(GatedStore {
+                inner,
+                gates: Mutex::default(),
+            }),
+            keyring: Arc::new(keyring),
+            runtime: Some(runtime),
+            _dir: dir,
+        }
+    }
+
+    /// An instance over it.
+    pub fn start(&self, settings: &[(&str, &str)]) -> Instance {
+        Instance::with(Options {
+            settings,
+            store: Some(Arc::clone(&self.store) as SharedStore),
+            keyring: Some(Keyring::parse(&self.keyring.to_toml()).unwrap()),
+            ..Options::default()
+        })
+    }
+
+    /// An instance whose change feed stands still until it is released: what it drops, it drops for its own writes.
+    pub fn start_without_feed(&self, settings: &[(&str, &str)]) -> (Instance, Held) {
+        let instance = self.start(settings);
+        let feed = self.store.hold("changes");
+        feed.wait();
+        (instance, feed)
+    }
+
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(future)
+    }
+}
+
+impl Drop for Gated {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl GatedStore {
+    /// How often a method was called.
+    pub fn calls(&self, method: &str) -> u64 {
+        self.gates.lock().unwrap().calls.get(method).copied().unwrap_or(0)
+    }
+
+    /// How often any method was called.
+    pub fn all_calls(&self) -> u64 {
+        self.gates.lock().unwrap().calls.values().sum()
+    }
+
+    /// Holds back the answer of the next call of a method; calls after it pass.
+    pub fn hold(&self, method: &'static str) -> Held {
+        let (arrived_at, arrived) = mpsc::channel();
+        let (release, released) = oneshot::channel();
+        let holding = Holding {
+            arrived: arrived_at,
+            released,
+        };
+        self.gates.lock().unwrap().held.insert(method, holding);
+        Held {
+            method,
+            arrived,
+            release,
+        }
+    }
+
+    /// From now on a method does nothing but fail.
+    pub fn fail(&self, method: &'static str, error: StoreError) {
+        self.gates.lock().unwrap().failing.insert(method, error);
+    }
+
+    /// From now on nothing fails.
+    pub fn mend(&self) {
+        self.gates.lock().unwrap().failing.clear();
+    }
+
+    async fn pass<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let held = {
+            let mut gates = self.gates.lock().unwrap();
+            *gates.calls.entry(method).or_default() += 1;
+            if let Some(error) = gates.failing.get(method) {
+                return Err(*error);
+            }
+            gates.held.remove(method)
+        };
+        let answer = call.await;
+        if let Some(Holding { arrived, released }) = held {
+            let _ = arrived.send(());
+            released.await.unwrap_or(Ok(()))?;
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl Store for GatedStore {
+    async fn health(&self) -> Result<(), StoreError> {
+        self.pass("health", self.inner.health()).await
+    }
+
+    async fn installation(&self, id: &InstallationId) -> Result<Option<InstallationSnapshot>, StoreError> {
+        self.pass("installation", self.inner.installation(id)).await
+    }
+
+    async fn extension(&self, id: &ExtensionId) -> Result<Option<ExtensionRow>, StoreError> {
+        self.pass("extension", self.inner.extension(id)).await
+    }
+
+    async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<InstallationRow>, StoreError> {
+        self.pass("installations", self.inner.installations(tenancy, page))
+            .await
+    }
+
+    async fn slots(&self, slots: &[Slot]) -> Result<Vec<SecretRow>, StoreError> {
+        self.pass("slots", self.inner.slots(slots)).await
+    }
+
+    async fn secrets(
+        &self,
+        tenancy: &Tenancy,
+        query: &SecretQuery,
+        page: &Page,
+    ) -> Result<Listed<SecretMeta>, StoreError> {
+        self.pass("secrets", self.inner.secrets(tenancy, query, page)).await
+    }
+
+    async fn scope_known(&self, organization: &OrganizationId, scope: Scope, id: &ScopeId) -> Result<bool, StoreError> {
+        self.pass("scope_known", self.inner.scope_known(organization, scope, id))
+            .await
+    }
+
+    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
+        self.pass("token", self.inner.token(hash)).await
+    }
+
+    async fn has_operator_token(&self) -> Result<bool, StoreError> {
+        self.pass("has_operator_token", self.inner.has_operator_token()).await
+    }
+
+    async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        self.pass("commit", self.inner.commit(change)).await
+    }
+
+    async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.pass("record", self.inner.record(entries)).await
+    }
+
+    async fn chain(
+        &self,
+        organization: Option<&OrganizationId>,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<LinkedEntry>, StoreError> {
+        self.pass("chain", self.inner.chain(organization, from, limit)).await
+    }
+
+    async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
+        self.pass("changes", self.inner.changes(after)).await
+    }
+
+    fn wake(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.wake()
+    }
+}
