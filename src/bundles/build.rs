@@ -149,6 +149,9 @@ impl Builder {
             return Ok(Err(Obstacle::NoDestination));
         };
         let demand = registered.manifest.demand();
+        if demand.handshake.is_some() && destination.scheme == Scheme::Http {
+            return Ok(Err(Obstacle::PlainDestination)); // a manifest can declare it after a callback was overridden
+        }
         let resolution = self
             .secrets
             .resolve(&registered.installation, registered.partner_defaults, &demand)

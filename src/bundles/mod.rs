@@ -80,6 +80,8 @@ pub enum Obstacle {
     NotEnabled,
     /// The manifest has no callback, and the installation overrides none.
     NoDestination,
+    /// The manifest declares mTLS, and the callback is plain HTTP: there is no handshake to present a certificate in.
+    PlainDestination,
     /// Required keys without a value, with `fail_fast`.
     RequiredMissing(Vec<SecretKey>),
     /// Signing keys without a value.

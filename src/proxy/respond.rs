@@ -209,7 +209,7 @@ impl From<&Obstacle> for Refusal {
     fn from(obstacle: &Obstacle) -> Self {
         match obstacle {
             Obstacle::NotEnabled => Self::from(Problem::InstallationNotEnabled),
-            Obstacle::NoDestination => Self::from(Problem::DestinationRefused),
+            Obstacle::NoDestination | Obstacle::PlainDestination => Self::from(Problem::DestinationRefused),
             Obstacle::RequiredMissing(keys) => Self {
                 problem: Problem::RequiredSecretsMissing,
                 missing: keys.clone(),

@@ -34,7 +34,7 @@ impl Registry {
             return Err(RegistryError::IdMismatch);
         }
         if let Some(destination) = manifest.callback.as_ref().and_then(|callback| callback.url.as_ref()) {
-            self.check(destination)?;
+            self.check(destination, &manifest)?;
         }
         let before = self.store.extension(id).await?;
         let replaced = before.as_ref().map(|row| row.version);

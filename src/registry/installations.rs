@@ -79,7 +79,7 @@ impl Registry {
             .ok_or(RegistryError::Unknown)?;
         let manifest = verified_manifest(&self.keyring, &extension)?;
         if let Some(url) = &new.callback_url {
-            self.check_url(url)?;
+            self.check_url(url, &manifest)?;
         }
         let now = self.clock.now();
         let installation = Installation {
@@ -190,7 +190,7 @@ impl Registry {
         let installation = &mut registered.installation;
         if let Some(callback_url) = patch.callback_url {
             if let Some(url) = &callback_url {
-                self.check_url(url)?;
+                self.check_url(url, &registered.manifest)?;
             }
             installation.callback_url = callback_url;
         }
@@ -278,9 +278,9 @@ impl Registry {
         Ok((items, by_slot))
     }
 
-    fn check_url(&self, url: &str) -> Result<(), RegistryError> {
+    fn check_url(&self, url: &str, manifest: &Manifest) -> Result<(), RegistryError> {
         let destination = Destination::parse(url).map_err(|_| RegistryError::DestinationRefused)?;
-        self.check(&destination)
+        self.check(&destination, manifest)
     }
 }
 

@@ -145,9 +145,10 @@ impl Registry {
         }
     }
 
-    /// Whether secrets may be sent there at all. Names are vetted when they are dialled.
-    fn check(&self, destination: &Destination) -> Result<(), RegistryError> {
-        if destination.scheme == Scheme::Http && !self.policy.allow_http {
+    /// Whether an extension's secrets may be sent there at all. Names are vetted when they are dialled.
+    fn check(&self, destination: &Destination, manifest: &Manifest) -> Result<(), RegistryError> {
+        let may_be_plain = self.policy.allow_http && !manifest.declares_mtls();
+        if destination.scheme == Scheme::Http && !may_be_plain {
             return Err(RegistryError::DestinationRefused);
         }
         let literal = match destination.host {

@@ -219,6 +219,12 @@ impl Manifest {
         })
     }
 
+    /// Whether deliveries present a client certificate: then they go over TLS or not at all.
+    #[must_use]
+    pub fn declares_mtls(&self) -> bool {
+        self.callback.as_ref().is_some_and(|callback| callback.mtls.is_some())
+    }
+
     /// What a delivery needs values for: secret configuration and `secret_keys`, less every key of the handshake and
     /// of signing.
     #[must_use]
