@@ -180,7 +180,7 @@ impl Deliverer {
                 Some(unsent) => {
                     outbound.headers = unsent.into_parts().0.headers;
                     Failed {
-                        kind: FailureKind::Unreachable,
+                        kind: failure_kind(error.error()),
                         again: Again::AtOnce,
                     }
                 }

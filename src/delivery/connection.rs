@@ -129,9 +129,10 @@ async fn greet(tcp: TcpStream, tls: &TlsRoute, counts: &DeliveryCounts) -> Resul
     Ok(stream)
 }
 
-/// Whether an IO error is TLS's own: an alert, a certificate, a broken record.
+/// Whether an IO error is TLS's own: an alert, a certificate, a broken record. Told by its kind, which sockets do not
+/// have: HTTP/2 keeps an error's kind and text, not the error.
 pub(super) fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 async fn h1(stream: Stream) -> Result<H1, ConnectError> {
