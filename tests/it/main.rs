@@ -9,9 +9,13 @@
 )]
 
 mod bundles;
+mod certificate_rotation;
 mod demo;
 mod endpoint_faults;
+mod endpoint_tls;
 mod first_delivery;
+mod identities;
+mod mutual_tls;
 mod precedence;
 mod refusals;
 mod store_contract;

@@ -4,4 +4,7 @@ pub mod endpoint;
 pub mod gated_store;
 pub mod http;
 pub mod instance;
+pub mod pki;
 pub mod problem;
+pub mod tenant;
+pub mod tls_endpoint;
