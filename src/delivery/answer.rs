@@ -45,13 +45,18 @@ pub(super) enum Carrier {
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, carrier: Carrier, bytes_max: usize, deadline: Instant) -> Self {
-        Self {
+        let mut body = Self {
             incoming,
             carrier: Some(carrier),
             bytes_left: bytes_max,
             deadline,
             timer: None,
+        };
+        if body.incoming.is_end_stream() {
+            // Nobody polls an empty body, so its end is here.
+            body.finish(&mut Context::from_waker(Waker::noop()));
         }
+        body
     }
 
     /// The connection's part first, then the body's. Without a waker of its own: whenever the connection brings
