@@ -8,15 +8,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod answers;
 mod bundles;
 mod certificate_rotation;
 mod demo;
 mod endpoint_faults;
 mod endpoint_tls;
+mod environment;
 mod first_delivery;
+mod http2;
 mod identities;
 mod mutual_tls;
 mod precedence;
 mod refusals;
+mod retries;
 mod store_contract;
 mod support;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use kiket_sidecar::app::{self, Running, Setup};
 use kiket_sidecar::clock::Clock;
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{Answer, Client, once, request};
+
+/// Longer than anything takes; a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A clock that stands until it is moved; begins where the system's stands.
 #[derive(Debug)]
@@ -238,6 +242,18 @@ impl Instance {
         let log = self.log();
         let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.filter(|line: &Value| line["message"] == "delivery").collect()
+    }
+
+    /// Waits for a delivery's line: the last byte of an answer can be there before it.
+    pub fn await_line(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let asked = Instant::now();
+        loop {
+            if let Some(line) = self.lines().into_iter().find(&is_it) {
+                return line;
+            }
+            assert!(asked.elapsed() < PATIENCE, "no line of {what}: {}", self.log());
+            self.metrics(); // takes its time, and lets others have theirs
+        }
     }
 
     /// What the metrics listener answers.

@@ -6,5 +6,6 @@ pub mod http;
 pub mod instance;
 pub mod pki;
 pub mod problem;
+pub mod reading;
 pub mod tenant;
 pub mod tls_endpoint;

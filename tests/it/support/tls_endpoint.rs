@@ -67,11 +67,14 @@ pub struct Session {
     pub closed: bool,
 }
 
+/// A part of an answer's body, or where it breaks off.
+pub type Piece = Result<Frame<Bytes>, h2::Error>;
+
 /// What to do with a request.
 pub enum Reply {
     Whole(Response<Bytes>),
     /// A head at once, the rest as the test sends it. Its end of the channel closes when the answer is cut off.
-    Streamed(Response<mpsc::Receiver<Frame<Bytes>>>),
+    Streamed(Response<mpsc::Receiver<Piece>>),
     /// Answers, then says goodbye: `Connection: close`, or GOAWAY.
     Last(Response<Bytes>),
     /// Breaks off: `RST_STREAM` with this reason, or the end of the connection.
@@ -405,7 +408,7 @@ async fn go_away(stream: &mut TlsStream<TcpStream>) {
 /// The body of an answer.
 enum Answer {
     Whole(Option<Bytes>),
-    Streamed(mpsc::Receiver<Frame<Bytes>>),
+    Streamed(mpsc::Receiver<Piece>),
 }
 
 impl Answer {
@@ -416,12 +419,12 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = h2::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(frames) => frames.poll_recv(cx).map(|frame| frame.map(Ok)),
+            Self::Streamed(pieces) => pieces.poll_recv(cx),
         }
     }
 
