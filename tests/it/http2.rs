@@ -92,29 +92,45 @@ fn deliveries_at_the_same_time_share_one_connection() {
 
 #[test]
 fn a_connection_that_ends_unprocessed_costs_another_attempt_and_delivers_once() {
-    for (bad, status) in [(1, 200), (2, 200), (3, 502)] {
-        let (instance, endpoint) = started(|setup| {
-            setup.openings(move |n| {
-                if n < bad {
-                    Opening::GoAwayUnprocessed
-                } else {
-                    Opening::Serve
-                }
-            })
-        });
+    for (bad, reason, status) in [
+        (1, h2::Reason::NO_ERROR, 200),
+        (1, h2::Reason::ENHANCE_YOUR_CALM, 200),
+        (2, h2::Reason::NO_ERROR, 200),
+        (3, h2::Reason::NO_ERROR, 502),
+    ] {
+        let goodbye = Opening::GoAway {
+            processed: false,
+            reason,
+        };
+        let (instance, endpoint) =
+            started(|setup| setup.openings(move |n| if n < bad { goodbye } else { Opening::Serve }));
         let answer = instance.deliver("ins", b"{\"id\":1}");
-        assert_eq!(
-            answer.status,
-            status,
-            "{bad}: {}",
-            String::from_utf8_lossy(&answer.body)
-        );
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, status, "{bad} {reason:?}: {text}");
         let attempts = (bad + 1).min(3).to_string();
         assert_eq!(answer.header("x-kiket-attempts"), Some(attempts.as_str()));
         let seen = endpoint.seen();
         assert_eq!(seen.len(), usize::from(status == 200));
         seen.iter().for_each(|seen| assert_signed(seen, "{\"id\":1}"));
         assert_eq!(instance.deliver("ins", b"{}").status, 200, "after {bad}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_after_a_request_was_processed_is_not_followed_by_another_attempt() {
+    for reason in [h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR] {
+        let goodbye = Opening::GoAway {
+            processed: true,
+            reason,
+        };
+        let (instance, endpoint) =
+            started(|setup| setup.openings(move |n| if n == 0 { goodbye } else { Opening::Serve }));
+        let answer = instance.deliver("ins", b"{}");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, 502, "{reason:?}: {text}");
+        assert_eq!(answer.header("x-kiket-attempts"), Some("1"), "{reason:?}");
+        assert_eq!((endpoint.sessions().len(), endpoint.seen().len()), (1, 0), "{reason:?}");
+        assert_eq!(instance.deliver("ins", b"{}").status, 200, "after {reason:?}");
     }
 }
 

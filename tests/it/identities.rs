@@ -41,7 +41,7 @@ fn tenants_on_one_host_and_port_never_share_a_connection_or_a_session() {
         thread::scope(|scope| {
             for n in 0..THREADS {
                 let instance = &instance;
-                scope.spawn(move || interleave(instance, n));
+                scope.spawn(move || interleave(instance, n, alpn, workers));
             }
         });
         let sessions = endpoint.sessions();
@@ -63,7 +63,7 @@ fn tenants_on_one_host_and_port_never_share_a_connection_or_a_session() {
 }
 
 /// Deliveries of one dispatcher over one connection, now for one tenant and now for the other.
-fn interleave(instance: &Instance, thread: usize) {
+fn interleave(instance: &Instance, thread: usize, alpn: &[&str], workers: &str) {
     let mut client = instance.connect();
     for round in 0..ROUNDS {
         let tenant = if (thread + round).is_multiple_of(2) {
@@ -79,7 +79,8 @@ fn interleave(instance: &Instance, thread: usize) {
         let end = request.len() - "\r\n{}".len();
         request.splice(end..end, mark.into_bytes());
         let answer = client.exchange(&request);
-        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, 200, "{alpn:?} {workers} {text}");
     }
 }
 

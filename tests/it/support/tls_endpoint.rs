@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -89,8 +90,12 @@ pub enum Opening {
     Serve,
     /// Reads so many bytes of requests, then closes.
     CloseAfter(usize),
-    /// Says in HTTP/2 that none of the streams was looked at.
-    GoAwayUnprocessed,
+    /// Lets a client's first HTTP/2 stream begin and says goodbye: without having looked at it, or, where it was
+    /// processed, once it is whole.
+    GoAway {
+        processed: bool,
+        reason: h2::Reason,
+    },
 }
 
 pub type Script = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
@@ -313,7 +318,7 @@ async fn serve(
             let read = stream.read_exact(&mut taken).await;
             ledger.session(number, |session| session.bytes = read.unwrap_or(0));
         }
-        Opening::GoAwayUnprocessed => go_away(&mut stream).await,
+        Opening::GoAway { processed, reason } => go_away(&mut stream, processed, reason).await,
     }
 }
 
@@ -372,7 +377,12 @@ async fn answer(
     match script(&seen) {
         Reply::Whole(response) => Ok(response.map(Answer::whole)),
         Reply::Streamed(response) => Ok(response.map(Answer::Streamed)),
-        Reply::Last(response) => {
+        Reply::Last(mut response) => {
+            if head.version == Version::HTTP_11 {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             goodbye.notify_one();
             Ok(response.map(Answer::whole))
         }
@@ -381,13 +391,15 @@ async fn answer(
     }
 }
 
-/// Plays the beginning of an HTTP/2 connection as far as a client's request, and lets go of it unseen: GOAWAY with
-/// stream 0 as the last one looked at (RFC 9113, section 6.8).
-async fn go_away(stream: &mut TlsStream<TcpStream>) {
+/// Plays an HTTP/2 connection as far as a client's first request, and lets go of it: GOAWAY with the stream as the
+/// last one that was processed, or with none (RFC 9113, section 6.8).
+async fn go_away(stream: &mut TlsStream<TcpStream>, processed: bool, reason: h2::Reason) {
     const PREFACE_LEN: usize = 24;
+    const DATA: u8 = 0;
     const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    const GO_AWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const GO_AWAY: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
     let mut preface = [0; PREFACE_LEN];
     let _ = stream.read_exact(&mut preface).await;
     let _ = stream.write_all(&SETTINGS).await;
@@ -396,9 +408,16 @@ async fn go_away(stream: &mut TlsStream<TcpStream>) {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
         let _ = stream.read_exact(&mut payload).await;
-        if head[3] == HEADERS {
-            let _ = stream.write_all(&GO_AWAY).await;
+        let is_time = match processed {
+            false => head[3] == HEADERS,
+            true => head[3] == DATA && head[4] & END_STREAM != 0,
+        };
+        if is_time {
+            let last_stream = u32::from(processed).to_be_bytes();
+            let goodbye = [&GO_AWAY[..], &last_stream, &u32::from(reason).to_be_bytes()].concat();
+            let _ = stream.write_all(&goodbye).await;
             let _ = stream.flush().await;
+            let _ = stream.shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
             return;
         }
