@@ -1,7 +1,7 @@
 //! `/extensions/{id}`: register a manifest, read what is registered.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::Control;
 use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
-use super::wire::{ExtensionObject, ProblemDocument, body, if_match, media_type};
+use super::wire::{ExtensionObject, Named, ProblemDocument, body, if_match, media_type};
 use crate::domain::audit::Source;
 use crate::domain::id::ExtensionId;
 use crate::registry::{ExtensionRecord, RegistryError};
@@ -24,7 +24,7 @@ use crate::registry::{ExtensionRecord, RegistryError};
 pub(super) async fn put(
     State(control): State<Control>,
     caller: Caller,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -68,7 +68,7 @@ pub(super) async fn put(
 pub(super) async fn get(
     State(control): State<Control>,
     caller: Caller,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, ApiError> {
     caller.must_read()?;
     let record = control

@@ -1,7 +1,7 @@
 //! `/marketplace/installations`: install an extension, see what it still needs, enable it.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use super::error::{ApiError, ApiProblem};
 use super::page::{Params, cursor, page};
 use super::secrets::{named_organization, organization};
 use super::wire::{
-    Body, InstallInput, InstallationObject, InstalledObject, PageOf, PatchInput, ProblemDocument, if_match,
+    Body, InstallInput, InstallationObject, InstalledObject, Named, PageOf, PatchInput, ProblemDocument, if_match,
 };
 use crate::domain::audit::Source;
 use crate::domain::id::{ExtensionId, IdError, InstallationId, ProductInstallationId, ProjectId};
@@ -103,7 +103,7 @@ pub(super) async fn install(
 pub(super) async fn get(
     State(control): State<Control>,
     caller: Caller,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, ApiError> {
     caller.must_read()?;
     let id = InstallationId::parse(&id).map_err(|_| ApiProblem::NotFound)?;
@@ -124,7 +124,7 @@ pub(super) async fn get(
 pub(super) async fn patch(
     State(control): State<Control>,
     caller: Caller,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     Body(input): Body<PatchInput>,
 ) -> Result<Response, ApiError> {

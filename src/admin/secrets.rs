@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
 use super::page::{Params, cursor, page};
 use super::wire::{
-    Body, IdText, PageOf, ProblemDocument, RotateInput, SecretInput, SecretObject, SecretsInput, body, if_match,
+    Body, IdText, Named, PageOf, ProblemDocument, RotateInput, SecretInput, SecretObject, SecretsInput, body, if_match,
     media_type, parse,
 };
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
@@ -156,7 +156,7 @@ pub(super) async fn set(
 pub(super) async fn get(
     State(control): State<Control>,
     caller: Caller,
-    Path(name): Path<String>,
+    Named(name): Named,
     Params(params): Params<SlotParams>,
 ) -> Result<Response, ApiError> {
     caller.must_read()?;
@@ -173,7 +173,7 @@ pub(super) async fn get(
 pub(super) async fn delete(
     State(control): State<Control>,
     caller: Caller,
-    Path(name): Path<String>,
+    Named(name): Named,
     Params(params): Params<SlotParams>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
@@ -193,7 +193,7 @@ pub(super) async fn delete(
 pub(super) async fn rotate(
     State(control): State<Control>,
     caller: Caller,
-    Path(name): Path<String>,
+    Named(name): Named,
     headers: HeaderMap,
     Body(input): Body<RotateInput>,
 ) -> Result<Response, ApiError> {

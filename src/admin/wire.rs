@@ -4,8 +4,9 @@
 //! kind and place, never quoted.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use secrecy::SecretString;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -303,6 +304,19 @@ impl From<&Installed> for InstalledObject {
             missing_extension_secrets: installed.missing.iter().map(ToString::to_string).collect(),
             scaffolded_extension_secrets: installed.scaffolded.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+/// The one parameter of a path. What is no text is told as any other problem is.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let name = Path::<String>::from_request_parts(parts, state).await;
+        let refused = |_| ApiError::with_detail(ApiProblem::Malformed, "the path is not UTF-8");
+        name.map(|Path(name)| Self(name)).map_err(refused)
     }
 }
 
