@@ -134,7 +134,8 @@ pub(super) async fn set(
         StatusCode::OK
     };
     if is_many {
-        let data = written.secrets.iter().map(SecretObject::from).collect();
+        let with_notes = written.secrets.iter().zip(&written.new_scopes);
+        let data = with_notes.map(|(meta, is_new)| noted(meta, *is_new)).collect();
         return Ok((
             status,
             Json(PageOf {
@@ -145,7 +146,8 @@ pub(super) async fn set(
             .into_response());
     }
     let meta = written.secrets.first().ok_or(ApiProblem::Internal)?;
-    Ok(object(status, meta, written.new_scope))
+    let new_scope = written.new_scopes.first().is_some_and(|is_new| *is_new);
+    Ok(object(status, meta, new_scope))
 }
 
 #[utoipa::path(get, path = "/extensions/secrets/{key}", params(("key" = String, Path, description = "The key"), SlotParams),
@@ -387,8 +389,13 @@ fn conflict(error: ManageError, expected: Option<u64>) -> ApiError {
     }
 }
 
-fn object(status: StatusCode, meta: &SecretMeta, new_scope: bool) -> Response {
+fn noted(meta: &SecretMeta, new_scope: bool) -> SecretObject {
     let mut object = SecretObject::from(meta);
     object.new_scope = new_scope;
+    object
+}
+
+fn object(status: StatusCode, meta: &SecretMeta, new_scope: bool) -> Response {
+    let object = noted(meta, new_scope);
     (status, [(ETAG, format!("\"{}\"", meta.version))], Json(object)).into_response()
 }

@@ -1,5 +1,6 @@
 //! How secrets are written, rotated, deleted and listed: sealed before they reach the store, recorded with the change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -8,8 +9,8 @@ use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
 use crate::domain::change::Changed;
-use crate::domain::id::OrganizationId;
-use crate::domain::scope::{Owner, Slot};
+use crate::domain::id::{OrganizationId, ScopeId};
+use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta, VALUE_BYTES_MAX};
 use crate::domain::time::Timestamp;
 use crate::store::{
@@ -66,7 +67,7 @@ pub enum Overlap {
 enum Must {
     /// Whatever there is.
     Anything,
-    /// A value to replace.
+    /// A value or placeholder to replace.
     Value,
 }
 
@@ -75,8 +76,8 @@ enum Must {
 pub struct Written {
     /// The secrets as they now stand, in the order given.
     pub secrets: Vec<SecretMeta>,
-    /// Whether any of them named an organization or scope id never seen before.
-    pub new_scope: bool,
+    /// Whether each named an organization or scope id never seen before.
+    pub new_scopes: Vec<bool>,
     /// Whether any slot had no value before.
     pub created: bool,
     /// What caches have to drop.
@@ -126,10 +127,10 @@ impl SecretManager {
         self.write(asker, values, expected, Must::Anything, Overlap::Keep).await
     }
 
-    /// Replaces a value that is there.
+    /// Replaces what is there; a placeholder gets its first value.
     ///
     /// # Errors
-    /// [`ManageError`]; `Unknown` where the slot has no value.
+    /// [`ManageError`]; `Unknown` where nothing stands in the slot, not even a placeholder.
     pub async fn rotate(
         &self,
         asker: &Asker,
@@ -150,12 +151,12 @@ impl SecretManager {
     ) -> Result<Written, ManageError> {
         let slots: Vec<Slot> = values.iter().map(|new| new.slot.clone()).collect();
         check(&values, &slots)?;
-        let new_scope = self.any_new_scope(&slots).await?;
+        let new_scopes = self.new_scopes(&slots).await?;
         for _ in 0..OVERTAKEN_MAX {
             let standing = self.store.slots(&slots).await?;
             let mut written = Written {
                 secrets: Vec::new(),
-                new_scope,
+                new_scopes: new_scopes.clone(),
                 created: false,
                 changed: Vec::new(),
             };
@@ -327,15 +328,24 @@ impl SecretManager {
             .ok_or(ManageError::Unknown)
     }
 
-    async fn any_new_scope(&self, slots: &[Slot]) -> Result<bool, ManageError> {
+    /// For each slot, whether nothing of its organization named its scope id before. A partner's is not asked for.
+    async fn new_scopes(&self, slots: &[Slot]) -> Result<Vec<bool>, ManageError> {
+        let mut asked: HashMap<(&OrganizationId, Scope, &ScopeId), bool> = HashMap::new();
+        let mut new_scopes = Vec::with_capacity(slots.len());
         for slot in slots {
-            if let Owner::Organization(organization) = &slot.owner
-                && !self.store.scope_known(organization, slot.scope, &slot.scope_id).await?
-            {
-                return Ok(true);
-            }
+            let Owner::Organization(organization) = &slot.owner else {
+                new_scopes.push(false);
+                continue;
+            };
+            let place = (organization, slot.scope, &slot.scope_id);
+            let is_new = match asked.get(&place) {
+                Some(is_new) => *is_new,
+                None => !self.store.scope_known(organization, slot.scope, &slot.scope_id).await?,
+            };
+            asked.insert(place, is_new);
+            new_scopes.push(is_new);
         }
-        Ok(false)
+        Ok(new_scopes)
     }
 }
 
