@@ -11,6 +11,7 @@
 mod answers;
 mod bundles;
 mod certificate_rotation;
+mod control_plane;
 mod demo;
 mod endpoint_faults;
 mod endpoint_tls;

@@ -135,6 +135,11 @@ impl Instance {
         }
     }
 
+    /// The token of whoever came first.
+    pub fn bootstrap_token(&self) -> &str {
+        &self.token
+    }
+
     /// A connection to the data plane.
     pub fn connect(&self) -> Client {
         Client::connect(self.proxy())

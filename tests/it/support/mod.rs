@@ -1,5 +1,6 @@
 //! What every test stands on: a running instance, an endpoint, and a client that sends exactly what it is told.
 
+pub mod api;
 pub mod endpoint;
 pub mod gated_store;
 pub mod http;
