@@ -1,12 +1,18 @@
 //! What every test stands on: a running instance, an endpoint, and a client that sends exactly what it is told.
 
+pub mod allocations;
+pub mod alone;
 pub mod api;
+pub mod captured;
 pub mod endpoint;
 pub mod gated_store;
 pub mod http;
 pub mod instance;
+pub mod operator;
 pub mod pki;
 pub mod problem;
+pub mod process;
 pub mod reading;
 pub mod tenant;
 pub mod tls_endpoint;
+pub mod trace;
