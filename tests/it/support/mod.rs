@@ -12,6 +12,7 @@ pub mod operator;
 pub mod pki;
 pub mod problem;
 pub mod process;
+pub mod python;
 pub mod reading;
 pub mod tenant;
 pub mod tls_endpoint;
