@@ -15,8 +15,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, over file and environment; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
-    overrides: Vec<(String, String)>,
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    overrides: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,9 @@ enum Command {
 impl Settings {
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
         let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        Config::load(self.config.as_deref(), env, &self.overrides)
+        // Not clap's parser: its errors quote the text, which can hold a secret by mistake.
+        let overrides: Option<Vec<_>> = self.overrides.iter().map(|text| pair(text)).collect();
+        Config::load(self.config.as_deref(), env, &overrides.ok_or(ConfigError::Override)?)
     }
 }
 
@@ -76,7 +78,7 @@ fn readable(setting: &str, file: Option<&Path>) -> Result<(), String> {
     read.map(drop).map_err(|error| format!("{setting}: {error}"))
 }
 
-fn pair(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    Ok((name.trim().to_owned(), value.to_owned()))
+fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.trim().to_owned(), value.to_owned()))
 }

@@ -111,9 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_given_as_name_and_value() {
+    fn settings_are_given_with_their_flags() {
         assert!(Cli::try_parse_from(["kiket", "serve", "--set", "workers=2", "--config", "f"]).is_ok());
-        assert!(Cli::try_parse_from(["kiket", "serve", "--set", "workers"]).is_err());
+        assert!(Cli::try_parse_from(["kiket", "serve", "--set"]).is_err());
         assert!(Cli::try_parse_from(["kiket", "demo", "--once"]).is_ok());
     }
 }

@@ -96,6 +96,9 @@ pub enum ConfigError {
         /// The line, from 1.
         line: usize,
     },
+    /// A flag is no pair.
+    #[error("--set must be followed by NAME=VALUE")]
+    Override,
     /// A flag sets something that there is not.
     #[error("--set names no setting; `kiket config print` lists them all")]
     UnknownOverride,
