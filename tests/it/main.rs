@@ -11,6 +11,7 @@
 mod answers;
 mod bundles;
 mod certificate_rotation;
+mod commands;
 mod control_plane;
 mod counts;
 mod demo;
@@ -20,6 +21,7 @@ mod environment;
 mod first_delivery;
 mod http2;
 mod identities;
+mod lifecycle;
 mod mutual_tls;
 mod payload_identity;
 mod precedence;

@@ -153,7 +153,12 @@ impl Process {
     }
 
     /// Runs a `serve` and waits until it accepts.
-    pub fn spawn(home: Home, mut command: Command) -> Self {
+    pub fn spawn(home: Home, command: Command) -> Self {
+        Self::spawn_in(Arc::new(home), command)
+    }
+
+    /// The same, where another one ran before.
+    pub fn spawn_in(home: Arc<Home>, mut command: Command) -> Self {
         let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let log = Captured::start(child.stderr.take().unwrap());
@@ -172,7 +177,7 @@ impl Process {
             token: home.token.clone(),
         };
         Self {
-            home: Arc::new(home),
+            home,
             log,
             stdout,
             pid: served_by(&child),

@@ -1,0 +1,286 @@
+//! How the binary starts, refuses to start, and ends: listeners, signals, exit codes.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::support::captured::PATIENCE;
+use super::support::endpoint::{Endpoint, Received, answer};
+use super::support::http::{Answer, Client, request};
+use super::support::instance::{invocation, set_mode};
+use super::support::process::{Ended, Home, Process, run};
+
+/// An endpoint that keeps whoever says `hold` waiting until it is let go.
+struct Holding {
+    endpoint: Endpoint,
+    held: Receiver<()>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+const HOLD: &[u8] = b"{\"id\":\"hold\"}";
+
+impl Holding {
+    fn start() -> Self {
+        let (arrived, held) = channel();
+        let gate: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let waiting = Arc::clone(&gate);
+        let script = move |received: &Received| {
+            if received.json()["id"] == "hold" {
+                let _ = arrived.send(());
+                let (open, changed) = &*waiting;
+                let wait = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);
+                drop(wait.unwrap());
+            }
+            Some(answer(200, "", b"{\"ok\":true}"))
+        };
+        Self {
+            endpoint: Endpoint::scripted(Arc::new(script)),
+            held,
+            gate,
+        }
+    }
+
+    /// A delivery that is under way at the endpoint when this returns.
+    fn hold(&self, process: &Process) -> Client {
+        let mut dispatcher = process.connect();
+        dispatcher.send(&invocation("ins", HOLD));
+        self.held.recv_timeout(PATIENCE).unwrap();
+        dispatcher
+    }
+
+    fn let_go(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
+    }
+}
+
+/// Asks for the end and waits until the instance says that it drains.
+fn drain(process: &Process) {
+    process.signal(Signal::TERM);
+    let draining = |answer: &Answer| answer.status == 503 && answer.json()["status"] == json!("draining");
+    let asked = (0..10_000).find(|_| draining(&process.health("/readyz")));
+    assert!(asked.is_some(), "it does not drain");
+}
+
+#[test]
+fn what_is_under_way_at_sigterm_is_finished_and_a_dispatcher_that_still_sends_is_served() {
+    let (process, holding) = (Process::start(), Holding::start());
+    process.simple(&holding.endpoint.url(), "value");
+    assert_eq!(process.health("/readyz").json()["status"], "ready");
+    let mut idle = process.connect();
+    let mut under_way: Vec<Client> = (0..3).map(|_| holding.hold(&process)).collect();
+    drain(&process);
+    assert_eq!(idle.exchange(&invocation("ins", b"{}")).status, 200);
+    assert_eq!(process.deliver("ins", b"{}").status, 200);
+    assert_eq!(process.health("/livez").status, 200);
+    holding.let_go();
+    for dispatcher in &mut under_way {
+        assert_eq!(dispatcher.answer().status, 200);
+    }
+    let proxy = process.proxy();
+    let ended = process.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("\"message\":\"stopped\""), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("\"outcome\":\"delivered\"").count(), 5);
+    assert!(std::net::TcpStream::connect(proxy).is_err());
+}
+
+#[test]
+fn when_the_grace_is_over_no_new_delivery_is_taken_and_the_last_ones_are_given_up() {
+    let (process, holding) = (Process::with(&[("drain_grace", "400ms")]), Holding::start());
+    process.simple(&holding.endpoint.url(), "value");
+    let mut held = holding.hold(&process);
+    let mut dispatcher = process.connect();
+    assert_eq!(dispatcher.exchange(&invocation("ins", b"{}")).status, 200);
+    drain(&process);
+    let last = loop {
+        dispatcher.send(&invocation("ins", b"{}"));
+        match dispatcher.try_answer() {
+            Some(answer) if answer.status == 200 => {}
+            other => break other,
+        }
+    };
+    if let Some(refused) = last {
+        assert_eq!((refused.status, refused.problem().as_str()), (503, "draining"));
+    }
+    assert!(held.try_answer().is_none(), "its delivery was given up");
+    assert_eq!(process.wait().code, Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once_whatever_is_under_way() {
+    let (process, holding) = (Process::with(&[("drain_grace", "10h")]), Holding::start());
+    process.simple(&holding.endpoint.url(), "value");
+    let mut held = holding.hold(&process);
+    drain(&process);
+    process.signal(Signal::INT);
+    assert!(held.try_answer().is_none());
+    let ended = process.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Sends an invocation over a Unix socket and gives all that comes back until the close.
+fn over_unix(path: &Path) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-Kiket-Installation-Id", "ins"),
+        ("Connection", "close"),
+    ];
+    stream.write_all(&request("POST", "/x", &headers, b"{}")).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_unix_socket_is_for_owner_and_group_replaces_a_stale_file_and_leaves_none() {
+    let (home, endpoint) = (Home::new(), Endpoint::start());
+    let path = home.path().join("kiket.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a stale file is left by whoever does not remove it");
+    let listen = format!("unix:{},127.0.0.1:0", path.display());
+    let command = home.serve(&[("proxy_listen", &listen)]);
+    let process = Process::spawn(home, command);
+    process.simple(&endpoint.url(), "value");
+    let meta = fs::symlink_metadata(&path).unwrap();
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.permissions().mode() & 0o777, 0o660);
+    let answer = over_unix(&path);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("{\"ok\":true}"),
+        "{answer}"
+    );
+    assert_eq!(process.deliver("ins", b"{}").status, 200, "over TCP beside it");
+    assert_eq!(endpoint.received().len(), 2);
+
+    // One that is listened on is somebody's.
+    let other = Home::new();
+    let ended = run(other.serve(&[("proxy_listen", &listen)]));
+    assert_refused(&ended, &path.display().to_string());
+    assert!(over_unix(&path).starts_with("HTTP/1.1 200 "));
+
+    process.signal(Signal::INT);
+    assert_eq!(process.wait().code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+    let home = Home::new();
+    let path = home.write("kiket.sock", "precious");
+    let ended = run(home.serve(&[("proxy_listen", &format!("unix:{}", path.display()))]));
+    assert_refused(&ended, "kiket.sock");
+    assert_eq!(fs::read_to_string(path).unwrap(), "precious");
+}
+
+/// It did not start, and says on one line what to change.
+fn assert_refused(ended: &Ended, named: &str) {
+    assert_eq!(ended.code, Some(2), "{named}: {ended:?}");
+    let said: Vec<&str> = ended.stderr.lines().collect();
+    assert!(said.len() == 1 && said[0].starts_with("kiket: "), "{named}: {said:?}");
+    assert!(said[0].contains(named), "{named}: {said:?}");
+    assert!(!said[0].contains("canary"), "{named}: {said:?}");
+    assert_eq!(ended.stdout, "", "{named}");
+}
+
+#[test]
+fn a_second_serve_on_the_same_database_is_refused_and_the_first_goes_on() {
+    let (process, endpoint) = (Process::start(), Endpoint::start());
+    process.simple(&endpoint.url(), "value");
+    assert_refused(&run(process.home.serve(&[])), "database_url");
+    assert_eq!(process.deliver("ins", b"{}").status, 200);
+    let home = Arc::clone(&process.home);
+    assert_eq!(process.stop().code, Some(0));
+    // It was the lock, and it is gone with its holder; the values are still there.
+    let command = home.serve(&[]);
+    let again = Process::spawn_in(home, command);
+    assert_eq!(again.deliver("ins", b"{}").status, 200);
+    assert_eq!(endpoint.last().secret("KEY").as_deref(), Some("value"));
+}
+
+#[test]
+fn without_usable_keys_and_tokens_nothing_starts() {
+    let home = Home::new();
+    let missing = home.path().join("none").display().to_string();
+    assert_refused(&run(home.serve(&[("master_key_file", "")])), "master_key_file");
+    assert_refused(&run(home.serve(&[("master_key_file", &missing)])), "master_key_file");
+    assert_refused(
+        &run(home.serve(&[("bootstrap_token_file", &missing)])),
+        "bootstrap_token_file",
+    );
+    for (file, setting) in [
+        ("master.key", "master_key_file"),
+        ("operator.token", "bootstrap_token_file"),
+    ] {
+        let path = home.path().join(file);
+        for mode in [0o604, 0o602, 0o644] {
+            set_mode(&path, mode);
+            assert_refused(&run(home.serve(&[])), setting);
+        }
+        set_mode(&path, 0o660); // its group may
+    }
+    let text = fs::read_to_string(home.path().join("master.key")).unwrap();
+    home.write("master.key", &text.replace("key = ", "kex = "));
+    let ended = run(home.serve(&[]));
+    assert_refused(&ended, "master_key_file: line ");
+    home.write("master.key", &text);
+    let command = home.serve(&[]);
+    assert_eq!(Process::spawn(home, command).health("/readyz").status, 200);
+}
+
+#[test]
+fn a_mistake_in_the_settings_is_named_and_never_quoted() {
+    const QUOTED: &str = "canary-setting-41";
+    let home = Home::new();
+    let files = [
+        (format!("workers = 1\nlog = \"{QUOTED}\n"), "line 2"),
+        (format!("workers = 1\n\n{} = 1\n", QUOTED.replace('-', "_")), "line 3"),
+        (format!("[{QUOTED}]\nworkers = 1\n"), "line 1"),
+        (format!("workers = \"{QUOTED}\"\n"), "workers, set by file"),
+    ];
+    for (text, named) in &files {
+        let file = home.write("kiket.toml", text);
+        let mut command = home.serve(&[]);
+        command.arg("--config").arg(file);
+        assert_refused(&run(command), named);
+    }
+    let mut command = home.serve(&[]);
+    command.arg("--config").arg(home.path().join("none.toml"));
+    assert_refused(&run(command), "--config");
+    for (name, value, named) in [
+        ("nonesuch", QUOTED, "--set names no setting"),
+        ("drain_grace", QUOTED, "drain_grace, set by flag"),
+        ("database_url", QUOTED, "database_url, set by flag"),
+        ("proxy_listen", "0.0.0.0:0", "dispatcher_token_file"),
+        ("admin_listen", "0.0.0.0:0", "admin_listen"),
+    ] {
+        assert_refused(&run(home.serve(&[(name, value)])), named);
+    }
+    let mut command = home.serve(&[]);
+    command.args(["--set", QUOTED]);
+    assert_refused(&run(command), "--set must be followed by NAME=VALUE");
+    let mut command = home.serve(&[]);
+    command.env("KIKET_PAYLOAD_BYTES_MAX", QUOTED);
+    assert_refused(&run(command), "payload_bytes_max, set by environment");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for setting in ["proxy_listen", "admin_listen", "metrics_listen"] {
+        let home = Home::new();
+        assert_refused(&run(home.serve(&[(setting, &address)])), &address);
+        assert!(!home.path().join("kiket.db").exists(), "nothing was begun");
+    }
+}
