@@ -14,7 +14,8 @@ use crate::domain::audit::Source;
 use crate::domain::id::ExtensionId;
 use crate::registry::{ExtensionRecord, RegistryError};
 
-#[utoipa::path(put, path = "/extensions/{id}", params(("id" = String, Path, description = "The extension's reverse-DNS id")),
+#[utoipa::path(put, path = "/extensions/{id}", operation_id = "put_extension",
+    params(("id" = String, Path, description = "The extension's reverse-DNS id")),
     request_body(description = "The manifest", content((String = "application/json"), (String = "application/yaml"))),
     security(("token" = [])), responses(
     (status = 200, description = "Replaced", body = ExtensionObject),
@@ -60,7 +61,8 @@ pub(super) async fn put(
     Ok(object(status, &stored.record))
 }
 
-#[utoipa::path(get, path = "/extensions/{id}", params(("id" = String, Path, description = "The extension's reverse-DNS id")),
+#[utoipa::path(get, path = "/extensions/{id}", operation_id = "get_extension",
+    params(("id" = String, Path, description = "The extension's reverse-DNS id")),
     security(("token" = [])), responses(
     (status = 200, description = "What is registered", body = ExtensionObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),

@@ -34,7 +34,8 @@ pub(super) struct ListParams {
     limit: Option<u32>,
 }
 
-#[utoipa::path(get, path = "/marketplace/installations", params(ListParams), security(("token" = [])), responses(
+#[utoipa::path(get, path = "/marketplace/installations", operation_id = "list_installations",
+    params(ListParams), security(("token" = [])), responses(
     (status = 200, description = "The installations", body = PageOf<InstallationObject>),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
@@ -54,7 +55,8 @@ pub(super) async fn list(
     }))
 }
 
-#[utoipa::path(post, path = "/marketplace/installations", request_body = InstallInput, security(("token" = [])), responses(
+#[utoipa::path(post, path = "/marketplace/installations", operation_id = "install_extension",
+    request_body = InstallInput, security(("token" = [])), responses(
     (status = 201, description = "Installed, pending", body = InstalledObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
@@ -95,7 +97,8 @@ pub(super) async fn install(
     Ok(object(StatusCode::CREATED, &stored.record))
 }
 
-#[utoipa::path(get, path = "/marketplace/installations/{id}", params(("id" = String, Path, description = "The installation")),
+#[utoipa::path(get, path = "/marketplace/installations/{id}", operation_id = "get_installation",
+    params(("id" = String, Path, description = "The installation")),
     security(("token" = [])), responses(
     (status = 200, description = "The installation and what it still needs", body = InstalledObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
@@ -115,7 +118,8 @@ pub(super) async fn get(
     Ok(object(StatusCode::OK, &installed))
 }
 
-#[utoipa::path(patch, path = "/marketplace/installations/{id}", params(("id" = String, Path, description = "The installation")),
+#[utoipa::path(patch, path = "/marketplace/installations/{id}", operation_id = "patch_installation",
+    params(("id" = String, Path, description = "The installation")),
     request_body = PatchInput, security(("token" = [])), responses(
     (status = 200, description = "Changed", body = InstalledObject),
     (status = 409, description = "Required keys have no value: see `missing`", body = ProblemDocument, content_type = "application/problem+json"),

@@ -73,7 +73,8 @@ struct Place<'a> {
     is_partner_default: bool,
 }
 
-#[utoipa::path(get, path = "/extensions/secrets", params(ListParams), security(("token" = [])), responses(
+#[utoipa::path(get, path = "/extensions/secrets", operation_id = "list_secrets",
+    params(ListParams), security(("token" = [])), responses(
     (status = 200, description = "The secrets, without their values", body = PageOf<SecretObject>),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
@@ -98,7 +99,8 @@ pub(super) async fn list(
     }))
 }
 
-#[utoipa::path(post, path = "/extensions/secrets", request_body = SecretInput, security(("token" = [])), responses(
+#[utoipa::path(post, path = "/extensions/secrets", operation_id = "set_secrets",
+    request_body = SecretInput, security(("token" = [])), responses(
     (status = 200, description = "Replaced; with `secrets` in the request: a list", body = SecretObject),
     (status = 201, description = "Created", body = SecretObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
@@ -150,7 +152,8 @@ pub(super) async fn set(
     Ok(object(status, meta, new_scope))
 }
 
-#[utoipa::path(get, path = "/extensions/secrets/{key}", params(("key" = String, Path, description = "The key"), SlotParams),
+#[utoipa::path(get, path = "/extensions/secrets/{key}", operation_id = "get_secret",
+    params(("key" = String, Path, description = "The key"), SlotParams),
     security(("token" = [])), responses(
     (status = 200, description = "The secret, without its value", body = SecretObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
@@ -167,7 +170,8 @@ pub(super) async fn get(
     Ok(object(StatusCode::OK, &meta, false))
 }
 
-#[utoipa::path(delete, path = "/extensions/secrets/{key}", params(("key" = String, Path, description = "The key"), SlotParams),
+#[utoipa::path(delete, path = "/extensions/secrets/{key}", operation_id = "delete_secret",
+    params(("key" = String, Path, description = "The key"), SlotParams),
     security(("token" = [])), responses(
     (status = 204, description = "Deleted; its version and counts go on"),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
@@ -187,7 +191,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[utoipa::path(post, path = "/extensions/secrets/{key}/rotate", params(("key" = String, Path, description = "The key")),
+#[utoipa::path(post, path = "/extensions/secrets/{key}/rotate", operation_id = "rotate_secret",
+    params(("key" = String, Path, description = "The key")),
     request_body = RotateInput, security(("token" = [])), responses(
     (status = 200, description = "Rotated", body = SecretObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
