@@ -23,6 +23,7 @@ mod http2;
 mod identities;
 mod lifecycle;
 mod mutual_tls;
+mod no_leak;
 mod payload_identity;
 mod precedence;
 mod refusals;

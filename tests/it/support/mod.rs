@@ -3,6 +3,7 @@
 pub mod allocations;
 pub mod alone;
 pub mod api;
+pub mod canary;
 pub mod captured;
 pub mod endpoint;
 pub mod gated_store;
