@@ -65,7 +65,7 @@ fn rotate_under_load(alpn: &'static [&'static str], workers: &str) {
     let authority = Authority::new("dev CA");
     let instance = Instance::with(super::support::instance::Options {
         settings: &[("workers", workers)],
-        resolver: None,
+        ..Default::default()
     });
     let endpoint = Setup::mutual(&authority, alpn).start();
     let identities: Vec<Identity> = (0..=ROTATIONS).map(|n| authority.client(&format!("org {n}"))).collect();

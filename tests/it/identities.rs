@@ -22,7 +22,7 @@ fn tenants_on_one_host_and_port_never_share_a_connection_or_a_session() {
         let authority = Authority::new("dev CA");
         let instance = Instance::with(super::support::instance::Options {
             settings: &[("workers", workers)],
-            resolver: None,
+            ..Default::default()
         });
         // Connections end now and then, so that sessions are resumed.
         let endpoint = Setup::mutual(&authority, alpn)

@@ -31,7 +31,7 @@ fn what_is_not_json_is_told_by_line_and_column_only() {
         (format!("{{\"value\": \"{CANARY}"), "line 1, column 28"),
         (format!("{{\"value\": \"{CANARY}\"}} {CANARY}"), "line 1, column 32"),
         (format!("{{\"value\": \"{CANARY}\\ud800\"}}"), "line 1, column"),
-        (format!("{CANARY}"), "line 1, column 1"),
+        (CANARY.to_owned(), "line 1, column 1"),
         (String::new(), "line 1, column 0"),
     ] {
         let answer = api.send("POST", SECRETS, &[JSON], body.as_bytes());

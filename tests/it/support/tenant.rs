@@ -30,7 +30,7 @@ pub fn trusting(authority: &Authority, settings: &[(&str, &str)]) -> Instance {
     all.extend_from_slice(settings);
     Instance::with(Options {
         settings: &all,
-        resolver: None,
+        ..Default::default()
     })
 }
 
