@@ -92,7 +92,7 @@ pub(super) async fn list(
     };
     let page = page(&control.keyring, params.cursor.as_deref(), params.limit)?;
     let listed = control.secrets.list(&caller.asker(), &tenancy, &query, &page).await?;
-    let data = listed.rows.iter().map(SecretObject::from).collect();
+    let data = listed.rows.iter().map(|row| SecretObject::from(&row.meta)).collect();
     Ok(Json(PageOf {
         data,
         next_cursor: cursor(&control.keyring, listed.next),
@@ -218,6 +218,7 @@ pub(super) async fn rotate(
         slot,
         value: value(input.value)?,
         expires_at: moment(input.expires_at.as_deref())?,
+        contact: None,
     };
     let overlap = if input.revoke_now {
         Overlap::Revoke
@@ -274,6 +275,7 @@ async fn new_value(control: &Control, caller: &Caller, input: SecretInput) -> Re
         slot,
         value: value(input.value)?,
         expires_at: moment(input.expires_at.as_deref())?,
+        contact: None,
     })
 }
 

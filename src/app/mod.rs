@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Listen, SecretFileError};
 use crate::crypto::keyring::Keyring;
 use crate::delivery::identity::IdentityError;
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
 use crate::proxy::NoRandomness;
 use crate::server::{BindError, Closing, Listeners, WorkerError};
@@ -297,17 +297,5 @@ fn instance() -> Actor {
 }
 
 fn lifecycle(actor: &Actor, clock: &dyn Clock, action: Action) -> AuditEntry {
-    AuditEntry {
-        organization: None,
-        at: clock.now(),
-        actor: actor.clone(),
-        action,
-        source: Source::Api,
-        outcome: Outcome::Ok,
-        scope: None,
-        subject: None,
-        key: None,
-        version: None,
-        external: false,
-    }
+    AuditEntry::of(None, clock.now(), actor.clone(), action, Source::Api)
 }

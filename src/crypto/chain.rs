@@ -1,7 +1,9 @@
-//! How audit entries hold each other in place: each MAC covers an entry, its position and the MAC before.
+//! How audit entries hold each other in place: each hash covers an entry, its position and the hash before; each MAC
+//! covers the hash.
 //!
-//! Whoever lacks the key cannot alter, remove, insert or reorder entries unseen. That the end of a chain was cut is
-//! seen only by someone who remembers a later head: a checkpoint.
+//! Whoever lacks the key cannot alter, remove, insert or reorder entries unseen. Whoever has an export and a public key
+//! can recompute the hashes and hold them against a signed checkpoint (`crypto::checkpoint`). That the end of a chain
+//! was cut is seen only by someone who remembers a later head: a checkpoint.
 
 use std::fmt;
 
@@ -14,6 +16,15 @@ use crate::domain::audit::AuditEntry;
 
 /// What stands before the first entry of every chain.
 pub const GENESIS: [u8; 32] = [0; 32];
+
+/// How an entry is held in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Covers the entry, its position and the hash before. Needs no key.
+    pub hash: [u8; 32],
+    /// Covers the hash.
+    pub mac: [u8; 32],
+}
 
 /// The key that links entries. Not printable.
 #[derive(Clone)]
@@ -47,44 +58,19 @@ impl ChainKey {
         Self(key)
     }
 
-    /// The MAC of an entry at a position (from 1), after the entry whose MAC is `previous` ([`GENESIS`] before the first).
+    /// The link of an entry at a position (from 1), after the entry whose hash is `previous` ([`GENESIS`] before the
+    /// first).
     #[must_use]
-    pub fn link(&self, previous: &[u8; 32], sequence: u64, entry: &AuditEntry) -> [u8; 32] {
-        // Every field is named, so that a new one cannot be forgotten here.
-        let AuditEntry {
-            organization,
-            at,
-            actor,
-            action,
-            source,
-            outcome,
-            scope,
-            subject,
-            key,
-            version,
-            external,
-        } = entry;
-        let encoded = Encoder::new("kiket.audit-entry.v1")
-            .bytes(previous)
-            .number(sequence)
-            .optional(organization.as_ref(), |encoder, id| encoder.text(id.as_str()))
-            .number(at.0)
-            .text(&actor.id)
-            .text(&actor.name)
-            .text(action.name())
-            .text(source.name())
-            .text(outcome.name())
-            .optional(*scope, Encoder::scope)
-            .optional(subject.as_ref(), |encoder, id| encoder.text(id.as_str()))
-            .optional(key.as_ref(), |encoder, key| encoder.text(key.as_str()))
-            .optional(*version, Encoder::number)
-            .flag(*external)
-            .finish();
-        digest(&self.0, &encoded)
+    pub fn link(&self, previous: &[u8; 32], sequence: u64, entry: &AuditEntry) -> Link {
+        let hash = entry_hash(previous, sequence, entry);
+        Link {
+            hash,
+            mac: digest(&self.0, &hash),
+        }
     }
 
-    /// Checks the part of a chain behind position `after` (0: from its start), whose MAC is `previous`; returns the
-    /// MAC of its last entry, from which the next part goes on.
+    /// Checks the part of a chain behind position `after` (0: from its start), whose hash is `previous`; returns the
+    /// hash of its last entry, from which the next part goes on.
     ///
     /// # Errors
     /// [`ChainBreak`] at the first entry that does not hold.
@@ -92,23 +78,66 @@ impl ChainKey {
         &self,
         previous: &[u8; 32],
         after: u64,
-        part: &[(u64, &AuditEntry, [u8; 32])],
+        part: &[(u64, &AuditEntry, Link)],
     ) -> Result<[u8; 32], ChainBreak> {
         let mut head = *previous;
         let mut expected = after;
-        for (sequence, entry, mac) in part {
+        for (sequence, entry, link) in part {
             expected = expected.saturating_add(1);
             if *sequence != expected {
                 return Err(ChainBreak::Sequence { expected });
             }
-            let link = self.link(&head, *sequence, entry);
-            if verify_slices_are_equal(&link, mac).is_err() {
+            let right = self.link(&head, *sequence, entry);
+            let holds = right.hash == link.hash && verify_slices_are_equal(&right.mac, &link.mac).is_ok();
+            if !holds {
                 return Err(ChainBreak::Altered { sequence: *sequence });
             }
-            head = link;
+            head = right.hash;
         }
         Ok(head)
     }
+}
+
+/// The hash of an entry at a position (from 1), after the entry whose hash is `previous` ([`GENESIS`] before the first).
+#[must_use]
+pub fn entry_hash(previous: &[u8; 32], sequence: u64, entry: &AuditEntry) -> [u8; 32] {
+    // Every field is named, so that a new one cannot be forgotten here.
+    let AuditEntry {
+        organization,
+        at,
+        actor,
+        action,
+        source,
+        outcome,
+        scope,
+        subject,
+        key,
+        version,
+        external,
+        delivered,
+    } = entry;
+    let encoded = Encoder::new("kiket.audit-entry.v1")
+        .bytes(previous)
+        .number(sequence)
+        .optional(organization.as_ref(), |encoder, id| encoder.text(id.as_str()))
+        .number(at.0)
+        .text(&actor.id)
+        .text(&actor.name)
+        .text(action.name())
+        .text(source.name())
+        .text(outcome.name())
+        .optional(*scope, Encoder::scope)
+        .optional(subject.as_ref(), |encoder, id| encoder.text(id.as_str()))
+        .optional(key.as_ref(), |encoder, key| encoder.text(key.as_str()))
+        .optional(*version, Encoder::number)
+        .flag(*external)
+        .optional(delivered.as_ref(), |encoder, delivered| {
+            encoder.text(&delivered.destination).number(delivered.count)
+        })
+        .finish();
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &encoded).as_ref());
+    hash
 }
 
 #[cfg(test)]
@@ -117,7 +146,7 @@ mod tests {
     use data_encoding::HEXLOWER;
 
     use super::*;
-    use crate::domain::audit::{Action, Actor, Outcome, Source};
+    use crate::domain::audit::{Action, Actor, Delivered, Outcome, Source};
     use crate::domain::id::{OrganizationId, ScopeId};
     use crate::domain::key::SecretKey;
     use crate::domain::scope::Scope;
@@ -143,25 +172,34 @@ mod tests {
             key: Some(SecretKey::parse("K").unwrap()),
             version: Some(version),
             external: false,
+            delivered: None,
         }
     }
 
-    fn chain(entries: &[AuditEntry]) -> Vec<(u64, &AuditEntry, [u8; 32])> {
+    fn chain(entries: &[AuditEntry]) -> Vec<(u64, &AuditEntry, Link)> {
         let mut head = GENESIS;
         entries
             .iter()
             .zip(1..)
             .map(|(entry, sequence)| {
-                head = key().link(&head, sequence, entry);
-                (sequence, entry, head)
+                let link = key().link(&head, sequence, entry);
+                head = link.hash;
+                (sequence, entry, link)
             })
             .collect()
     }
 
     #[test]
     fn a_link_is_the_one_that_stored_chains_depend_on() {
-        let golden = "f9390fc4a1927f0f4122edccc6f4cc3f98f29a24d9987888275dd09366807186";
-        assert_eq!(HEXLOWER.encode(&key().link(&GENESIS, 1, &entry(1))), golden);
+        let Link { hash, mac } = key().link(&GENESIS, 1, &entry(1));
+        assert_eq!(
+            HEXLOWER.encode(&hash),
+            "89ed27f5384a38fa703fd60ecf6e96cabd42a81c0ecd7e001c2edc233b23fbc3"
+        );
+        assert_eq!(
+            HEXLOWER.encode(&mac),
+            "6819c0d6fb8f4709f0a8661fed2b3d2f267d4daac01f32688f3f2ef3d64a2829"
+        );
     }
 
     #[test]
@@ -202,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_field_of_an_entry_is_covered() {
-        let alter: [fn(&mut AuditEntry); 18] = [
+        let alter: [fn(&mut AuditEntry); 19] = [
             |e| e.organization = None,
             |e| e.organization = Some(OrganizationId::parse("other").unwrap()),
             |e| e.at = Timestamp(e.at.0 + 1),
@@ -226,13 +264,19 @@ mod tests {
             |e| e.version = None,
             |e| e.version = Some(2),
             |e| e.external = true,
+            |e| {
+                e.delivered = Some(Delivered {
+                    destination: "https://ext.example.com:443".into(),
+                    count: 1,
+                });
+            },
         ];
         let original = entry(1);
-        let mac = key().link(&GENESIS, 1, &original);
+        let link = key().link(&GENESIS, 1, &original);
         for (n, alter) in alter.iter().enumerate() {
             let mut altered = original.clone();
             alter(&mut altered);
-            let broken = key().verify(&GENESIS, 0, &[(1, &altered, mac)]);
+            let broken = key().verify(&GENESIS, 0, &[(1, &altered, link)]);
             assert_eq!(broken, Err(ChainBreak::Altered { sequence: 1 }), "alteration {n}");
         }
         assert_eq!(format!("{:?}", key()), "ChainKey(..)");

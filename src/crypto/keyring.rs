@@ -11,11 +11,13 @@ mod file;
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, UnboundKey};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use aws_lc_rs::{hkdf, hmac, rand};
 use data_encoding::HEXLOWER;
 use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
 
 use super::chain::ChainKey;
+use super::checkpoint::CheckpointKey;
 use super::encoding::Encoder;
 use crate::domain::time::Timestamp;
 
@@ -236,6 +238,16 @@ impl Keyring {
     #[must_use]
     pub fn token_hash(&self, text: &SecretString) -> [u8; 32] {
         digest(&self.tokens, text.expose_secret().as_bytes())
+    }
+
+    /// The key that signs checkpoints of the audit chains.
+    ///
+    /// # Errors
+    /// [`KeyringError::Library`] where the library does not take it, which [`Self::read`] has ruled out.
+    pub fn checkpoint_key(&self) -> Result<CheckpointKey, KeyringError> {
+        Ed25519KeyPair::from_seed_unchecked(self.audit_sign.material.expose_secret())
+            .map(CheckpointKey::new)
+            .map_err(|_| KeyringError::Library)
     }
 
     /// The key of the audit chains.

@@ -3,6 +3,7 @@
 //! Pure but for randomness and the keyring's file: no store, no clock. The primitives are aws-lc-rs's alone.
 
 pub mod chain;
+pub mod checkpoint;
 pub mod encoding;
 pub mod envelope;
 pub mod keyring;

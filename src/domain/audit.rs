@@ -2,33 +2,9 @@
 
 use super::id::{OrganizationId, ScopeId};
 use super::key::SecretKey;
-use super::scope::Scope;
+use super::scope::{Scope, Slot};
 use super::time::Timestamp;
-
-macro_rules! vocabulary {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),* }
-
-        impl $name {
-            /// Every word of the vocabulary.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word itself: log field, stored column and API value alike.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-
-            /// Parses a word.
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                Some(match text { $($text => Self::$variant,)* _ => return None })
-            }
-        }
-    };
-}
+use super::vocabulary::vocabulary;
 
 vocabulary!(
     /// What was done.
@@ -37,6 +13,12 @@ vocabulary!(
         SecretCreate = "secret.create",
         /// A secret's value was replaced.
         SecretRotate = "secret.rotate",
+        /// A secret became a reference to an external one.
+        SecretLink = "secret.link",
+        /// A secret's previous value came back as a new version.
+        SecretRollback = "secret.rollback",
+        /// A reference's value was fetched anew.
+        SecretRefresh = "secret.refresh",
         /// A secret was removed.
         SecretDelete = "secret.delete",
         /// A secret's value was opened for use.
@@ -45,6 +27,10 @@ vocabulary!(
         SecretGet = "secret.get",
         /// Secrets were listed.
         SecretList = "secret.list",
+        /// It was asked which scope a key's value comes from.
+        SecretExplain = "secret.explain",
+        /// Values were delivered from memory: see [`Delivered`].
+        SecretDelivered = "secret.delivered",
         /// A placeholder was scaffolded.
         SecretScaffold = "secret.scaffold",
         /// A manifest was registered or replaced.
@@ -53,6 +39,26 @@ vocabulary!(
         InstallationCreate = "installation.create",
         /// An installation was changed.
         InstallationUpdate = "installation.update",
+        /// An installation was removed.
+        InstallationDelete = "installation.delete",
+        /// An API token was made.
+        TokenCreate = "token.create",
+        /// An API token was removed.
+        TokenDelete = "token.delete",
+        /// An organization's policy was changed.
+        PolicyPut = "policy.put",
+        /// An alert was raised.
+        AlertRaise = "alert.raise",
+        /// An alert was acknowledged.
+        AlertAcknowledge = "alert.acknowledge",
+        /// A rotation report was made.
+        ReportExport = "report.export",
+        /// The audit log was read or exported.
+        AuditExport = "audit.export",
+        /// The audit log was verified.
+        AuditVerify = "audit.verify",
+        /// Entries past their retention were removed.
+        AuditPrune = "audit.prune",
         /// An instance started.
         InstanceStart = "instance.start",
         /// An instance stopped.
@@ -126,4 +132,55 @@ pub struct AuditEntry {
     pub version: Option<u64>,
     /// Whether the value stands in an external backend.
     pub external: bool,
+    /// For [`Action::SecretDelivered`]: where to, and how often.
+    pub delivered: Option<Delivered>,
+}
+
+/// Deliveries of one key to one destination within a minute, served from memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The destination's origin.
+    pub destination: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl AuditEntry {
+    /// An entry that concerns nothing in particular yet; the caller fills in what it does.
+    #[must_use]
+    pub const fn of(
+        organization: Option<OrganizationId>,
+        at: Timestamp,
+        actor: Actor,
+        action: Action,
+        source: Source,
+    ) -> Self {
+        Self {
+            organization,
+            at,
+            actor,
+            action,
+            source,
+            outcome: Outcome::Ok,
+            scope: None,
+            subject: None,
+            key: None,
+            version: None,
+            external: false,
+            delivered: None,
+        }
+    }
+
+    /// The same entry about one secret.
+    #[must_use]
+    pub fn about(self, slot: &Slot, version: u64, is_external: bool) -> Self {
+        Self {
+            scope: Some(slot.scope),
+            subject: Some(slot.scope_id.clone()),
+            key: Some(slot.key.clone()),
+            version: Some(version),
+            external: is_external,
+            ..self
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What the product knows without asking anyone: pure rules and records, no IO, no clock, no logging.
 
+pub mod alert;
 pub mod audit;
 pub mod change;
 pub mod checklist;
@@ -9,8 +10,10 @@ pub mod installation;
 pub mod key;
 pub mod manifest;
 pub mod payload;
+pub mod policy;
 pub mod problem;
 pub mod resolution;
 pub mod scope;
 pub mod secret;
 pub mod time;
+mod vocabulary;

@@ -63,4 +63,10 @@ pub struct SecretMeta {
     pub updated_at: Timestamp,
     /// When the value ends, where its author said so.
     pub expires_at: Option<Timestamp>,
+    /// Who wrote the current version: a token's name.
+    pub written_by: String,
+    /// Whom to ask about it (`owner` in the API).
+    pub contact: Option<String>,
+    /// When its value was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
 }

@@ -1,7 +1,7 @@
 //! How a manifest is registered and read back.
 
 use super::{Registry, RegistryError, Stored, sealed_extension, verified_manifest};
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::id::ExtensionId;
 use crate::domain::manifest::Manifest;
@@ -54,17 +54,9 @@ impl Registry {
             },
         );
         let entry = AuditEntry {
-            organization: None,
-            at: now,
-            actor: who.clone(),
-            action: Action::ExtensionPut,
-            source,
-            outcome: Outcome::Ok,
-            scope: None,
             subject: Some(id.into()),
-            key: None,
             version: Some(row.version),
-            external: false,
+            ..AuditEntry::of(None, now, who.clone(), Action::ExtensionPut, source)
         };
         let write = Write::Extension {
             row: row.clone(),

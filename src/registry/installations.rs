@@ -6,7 +6,7 @@ use super::extensions::conflict;
 use super::{
     Registered, Registry, RegistryError, Stored, load, sealed_installation, verified_installation, verified_manifest,
 };
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::checklist::{ChecklistItem, Satisfaction, checklist, missing};
 use crate::domain::destination::Destination;
@@ -97,7 +97,7 @@ impl Registry {
         let partner = partner_defaults(&installation, &manifest);
         let (items, rows) = self.checklist(&installation, &manifest, partner).await?;
         let placeholders = if new.scaffold {
-            placeholders(&installation, &items, &rows, now)
+            placeholders(&installation, &items, &rows, who, now)
         } else {
             Vec::new()
         };
@@ -110,12 +110,10 @@ impl Registry {
             .push(entry(&installation, who, source, Action::InstallationCreate, now));
         let mut scaffolded = Vec::new();
         for (row, expected) in placeholders {
-            let mut scaffold = entry(&installation, who, source, Action::SecretScaffold, now);
-            scaffold.scope = Some(row.meta.slot.scope);
-            scaffold.subject = Some(row.meta.slot.scope_id.clone());
-            scaffold.key = Some(row.meta.slot.key.clone());
-            scaffold.version = Some(row.meta.version);
-            change.entries.push(scaffold);
+            let scaffold = entry(&installation, who, source, Action::SecretScaffold, now);
+            change
+                .entries
+                .push(scaffold.about(&row.meta.slot, row.meta.version, false));
             changed.push(Changed::Secret(row.meta.slot.clone()));
             scaffolded.push(row.meta.slot.key.clone());
             change.writes.push(Write::Secret { row, expected });
@@ -300,6 +298,7 @@ fn placeholders(
     installation: &Installation,
     items: &[ChecklistItem],
     rows: &HashMap<Slot, SecretRow>,
+    who: &Actor,
     now: Timestamp,
 ) -> Vec<(SecretRow, Option<u64>)> {
     let open = items
@@ -326,6 +325,9 @@ fn placeholders(
             created_at: replaced.map_or(now, |meta| meta.created_at),
             updated_at: now,
             expires_at: None,
+            written_by: who.name.clone(),
+            contact: replaced.and_then(|meta| meta.contact.clone()),
+            last_used_at: replaced.and_then(|meta| meta.last_used_at),
             slot: slot.clone(),
         };
         (
@@ -341,18 +343,11 @@ fn placeholders(
 }
 
 fn entry(installation: &Installation, who: &Actor, source: Source, action: Action, now: Timestamp) -> AuditEntry {
+    let organization = Some(installation.organization.clone());
     AuditEntry {
-        organization: Some(installation.organization.clone()),
-        at: now,
-        actor: who.clone(),
-        action,
-        source,
-        outcome: Outcome::Ok,
-        scope: None,
         subject: Some((&installation.id).into()),
-        key: None,
         version: Some(installation.version),
-        external: false,
+        ..AuditEntry::of(organization, now, who.clone(), action, source)
     }
 }
 

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::id::{OrganizationId, ScopeId};
 use crate::domain::scope::{Owner, Scope, Slot};
@@ -42,6 +42,14 @@ pub struct Asker {
     pub source: Source,
 }
 
+impl Asker {
+    /// What the audit log says of something that this asker did.
+    #[must_use]
+    pub fn entry(&self, organization: Option<OrganizationId>, at: Timestamp, action: Action) -> AuditEntry {
+        AuditEntry::of(organization, at, self.actor.clone(), action, self.source)
+    }
+}
+
 /// A value to write.
 #[derive(Debug)]
 pub struct NewValue {
@@ -51,6 +59,8 @@ pub struct NewValue {
     pub value: SecretString,
     /// When it ends, if its author says so.
     pub expires_at: Option<Timestamp>,
+    /// Whom to ask about it; stays as it is where `None`.
+    pub contact: Option<String>,
 }
 
 /// What becomes of the value that a rotation replaces.
@@ -164,7 +174,7 @@ impl SecretManager {
             for new in &values {
                 let before = standing.iter().find(|row| row.meta.slot == new.slot);
                 expect(before, expected, must)?;
-                let row = self.replacing(before, new, overlap)?;
+                let row = self.replacing(asker, before, new, overlap)?;
                 let is_first = before.is_none_or(|row| row.meta.kind != SecretKind::Value);
                 let action = if is_first {
                     Action::SecretCreate
@@ -193,6 +203,7 @@ impl SecretManager {
     /// The row that takes a slot over: versions and counts go on, a first value is no rotation.
     fn replacing(
         &self,
+        asker: &Asker,
         before: Option<&SecretRow>,
         new: &NewValue,
         overlap: Overlap,
@@ -232,6 +243,12 @@ impl SecretManager {
             created_at: before.map_or(now, |row| row.meta.created_at),
             updated_at: now,
             expires_at: new.expires_at,
+            written_by: asker.actor.name.clone(),
+            contact: new
+                .contact
+                .clone()
+                .or_else(|| before.and_then(|row| row.meta.contact.clone())),
+            last_used_at: before.and_then(|row| row.meta.last_used_at),
         };
         Ok(SecretRow {
             meta,
@@ -255,6 +272,7 @@ impl SecretManager {
                 version: replaced.saturating_add(1),
                 updated_at: now,
                 expires_at: None,
+                written_by: asker.actor.name.clone(),
                 ..before.meta
             };
             let entries = vec![entry(asker, &meta, Action::SecretDelete, now)];
@@ -299,23 +317,17 @@ impl SecretManager {
         tenancy: &Tenancy,
         query: &SecretQuery,
         page: &Page,
-    ) -> Result<Listed<SecretMeta>, ManageError> {
+    ) -> Result<Listed<SecretRow>, ManageError> {
         let listed = self.store.secrets(tenancy, query, page).await?;
+        let organization = match tenancy {
+            Tenancy::Platform => None,
+            Tenancy::Organization(organization) => Some(organization.clone()),
+        };
         let entry = AuditEntry {
-            organization: match tenancy {
-                Tenancy::Platform => None,
-                Tenancy::Organization(organization) => Some(organization.clone()),
-            },
-            at: self.clock.now(),
-            actor: asker.actor.clone(),
-            action: Action::SecretList,
-            source: asker.source,
-            outcome: Outcome::Ok,
             scope: query.scope,
             subject: query.scope_id.clone(),
             key: query.key.clone(),
-            version: None,
-            external: false,
+            ..asker.entry(organization, self.clock.now(), Action::SecretList)
         };
         self.store.record(vec![entry]).await?;
         Ok(listed)
@@ -379,21 +391,12 @@ fn expect(before: Option<&SecretRow>, expected: Option<u64>, must: Must) -> Resu
 }
 
 fn entry(asker: &Asker, meta: &SecretMeta, action: Action, at: Timestamp) -> AuditEntry {
-    let organization: Option<OrganizationId> = match &meta.slot.owner {
+    let organization = match &meta.slot.owner {
         Owner::Organization(organization) => Some(organization.clone()),
         Owner::Partner => None,
     };
-    AuditEntry {
-        organization,
-        at,
-        actor: asker.actor.clone(),
-        action,
-        source: asker.source,
-        outcome: Outcome::Ok,
-        scope: Some(meta.slot.scope),
-        subject: Some(meta.slot.scope_id.clone()),
-        key: Some(meta.slot.key.clone()),
-        version: Some(meta.version),
-        external: meta.kind == SecretKind::Reference,
-    }
+    let is_external = meta.kind == SecretKind::Reference;
+    asker
+        .entry(organization, at, action)
+        .about(&meta.slot, meta.version, is_external)
 }

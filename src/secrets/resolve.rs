@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Demand, OnMissing};
@@ -146,18 +146,13 @@ impl SecretResolver {
 
     async fn record_loads(&self, installation: &Installation, winners: &Winners<'_>) -> Result<(), ResolveError> {
         let at = self.clock.now();
-        let entry = |row: &SecretRow, source: Source| AuditEntry {
-            organization: Some(installation.organization.clone()),
-            at,
-            actor: self.actor.clone(),
-            action: Action::SecretLoad,
-            source,
-            outcome: Outcome::Ok,
-            scope: Some(row.meta.slot.scope),
-            subject: Some(row.meta.slot.scope_id.clone()),
-            key: Some(row.meta.slot.key.clone()),
-            version: Some(row.meta.version),
-            external: row.meta.kind == SecretKind::Reference,
+        let entry = |row: &SecretRow, source: Source| {
+            let organization = Some(installation.organization.clone());
+            AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, source).about(
+                &row.meta.slot,
+                row.meta.version,
+                row.meta.kind == SecretKind::Reference,
+            )
         };
         let handshake = [winners.certificate, winners.private_key, winners.ca];
         let entries: Vec<AuditEntry> = winners

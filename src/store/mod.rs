@@ -3,6 +3,7 @@
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
 //! `tests/it/store_contract` is green over it.
 
+mod records;
 mod row;
 mod sqlite;
 
@@ -13,223 +14,18 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::crypto::chain::ChainKey;
+use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
-use crate::domain::installation::Installation;
-use crate::domain::key::SecretKey;
 use crate::domain::scope::{Scope, Slot};
-use crate::domain::secret::SecretMeta;
 use crate::domain::time::Timestamp;
 
-/// Whose rows a call may see: without one, a tenant-facing call does not compile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tenancy {
-    /// Every tenant's rows: the platform operator.
-    Platform,
-    /// One tenant's rows.
-    Organization(OrganizationId),
-}
-
-/// A stored extension: the manifest as it was registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExtensionRow {
-    /// The extension.
-    pub id: ExtensionId,
-    /// The manifest document, verbatim. Holds no secret.
-    pub document: String,
-    /// Starts at 1; every registration bumps it.
-    pub version: u64,
-    /// Authenticates the row (written and checked by `registry`; opaque here).
-    pub mac: Vec<u8>,
-    /// When it was first registered.
-    pub created_at: Timestamp,
-    /// When it was last registered.
-    pub updated_at: Timestamp,
-}
-
-/// A stored installation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallationRow {
-    /// The record.
-    pub installation: Installation,
-    /// Authenticates the row (written and checked by `registry`; opaque here).
-    pub mac: Vec<u8>,
-}
-
-/// An installation with its extension, read in one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallationSnapshot {
-    /// The installation.
-    pub installation: InstallationRow,
-    /// Its extension.
-    pub extension: ExtensionRow,
-}
-
-/// The value a rotation replaced, kept for signature overlap and rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Predecessor {
-    /// The version it had.
-    pub version: u64,
-    /// Its sealed bytes.
-    pub sealed: Vec<u8>,
-    /// Until when it stays valid in signatures.
-    pub valid_until: Timestamp,
-}
-
-/// A stored secret: metadata and sealed bytes. `sealed` is empty for placeholders and tombstones.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretRow {
-    /// All but the value.
-    pub meta: SecretMeta,
-    /// The envelope of the value or reference.
-    pub sealed: Vec<u8>,
-    /// What the last rotation replaced.
-    pub predecessor: Option<Predecessor>,
-}
-
-/// What an API token may do. Variant names are the contract's roles (section 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Everything.
-    PlatformOperator,
-    /// Its organization's secrets, installations and policy.
-    OrgAdmin,
-    /// Every read of its organization.
-    Auditor,
-    /// Deliveries.
-    Dispatcher,
-}
-
-impl Role {
-    /// The role's name in API and stored rows.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::PlatformOperator => "platform_operator",
-            Self::OrgAdmin => "org_admin",
-            Self::Auditor => "auditor",
-            Self::Dispatcher => "dispatcher",
-        }
-    }
-
-    /// Parses a role's name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "platform_operator" => Self::PlatformOperator,
-            "org_admin" => Self::OrgAdmin,
-            "auditor" => Self::Auditor,
-            "dispatcher" => Self::Dispatcher,
-            _ => return None,
-        })
-    }
-}
-
-/// A stored API token: only its hash, never its text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRow {
-    /// The token's public id.
-    pub id: String,
-    /// HMAC of the token's text.
-    pub hash: [u8; 32],
-    /// What people call it.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// Where, if bound to an organization.
-    pub organization: Option<OrganizationId>,
-    /// Who made it.
-    pub created_by: String,
-    /// When.
-    pub created_at: Timestamp,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
-    /// Authenticates the row.
-    pub mac: Vec<u8>,
-}
-
-/// Which secrets a list asks for. Tombstones are never listed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SecretQuery {
-    /// At this scope only.
-    pub scope: Option<Scope>,
-    /// Bound to this only.
-    pub scope_id: Option<ScopeId>,
-    /// Under this key only.
-    pub key: Option<SecretKey>,
-}
-
-/// A page of a list in key order: rows after `after` (an opaque row position), at most `limit`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// The position behind which the page starts; `None` for the first.
-    pub after: Option<u64>,
-    /// The most rows to return.
-    pub limit: u32,
-}
-
-/// The rows of one page and where the next one starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T> {
-    /// The rows.
-    pub rows: Vec<T>,
-    /// The position for the next page's `after`; `None` where this was the last.
-    pub next: Option<u64>,
-}
-
-/// One row to write. `expected` is the version of the row that the write replaces, `None` where there must be none:
-/// a mismatch fails the whole change with [`StoreError::Conflict`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// Insert or replace a manifest.
-    Extension {
-        /// The new row.
-        row: ExtensionRow,
-        /// The version it replaces.
-        expected: Option<u64>,
-    },
-    /// Insert or replace an installation.
-    Installation {
-        /// The new row.
-        row: InstallationRow,
-        /// The version it replaces.
-        expected: Option<u64>,
-    },
-    /// Insert or replace a secret (a delete replaces it by a tombstone).
-    Secret {
-        /// The new row.
-        row: SecretRow,
-        /// The version it replaces.
-        expected: Option<u64>,
-    },
-    /// Insert a token. A hash that is taken is a conflict.
-    Token(TokenRow),
-}
-
-/// Writes and their audit entries: all happen, or none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// The rows.
-    pub writes: Vec<Write>,
-    /// The entries; a change whose entries cannot be stored fails.
-    pub entries: Vec<AuditEntry>,
-}
-
-/// An audit entry as it stands in its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkedEntry {
-    /// Position in its chain, from 1, without gaps.
-    pub sequence: u64,
-    /// The entry.
-    pub entry: AuditEntry,
-    /// `crypto::chain`'s MAC over the entry, its position and the entry before.
-    pub mac: [u8; 32],
-}
-
-/// A position in the change feed; `0` stands before everything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FeedPosition(pub u64);
+pub use records::{
+    AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
+    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, Predecessor, RequestRow, Role, SecretQuery,
+    SecretRow, Tenancy, TokenRow, UseCount, UseQuery, Write,
+};
 
 /// Why a store call failed. No variant carries a row, a parameter or the driver's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -261,6 +57,9 @@ pub trait Store: Send + Sync + 'static {
     /// One extension.
     async fn extension(&self, id: &ExtensionId) -> Result<Option<ExtensionRow>, StoreError>;
 
+    /// All extensions, by position.
+    async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRow>, StoreError>;
+
     /// The installations that a tenancy may see, by position.
     async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<InstallationRow>, StoreError>;
 
@@ -268,14 +67,14 @@ pub trait Store: Send + Sync + 'static {
     /// a slot without a row has no entry.
     async fn slots(&self, slots: &[Slot]) -> Result<Vec<SecretRow>, StoreError>;
 
-    /// The secrets that a tenancy may see, by position, without their values. An organization sees its own
-    /// rows only, never a partner's.
+    /// The secrets that a tenancy may see, by position, without their values (references keep theirs). An
+    /// organization sees its own rows only, never a partner's.
     async fn secrets(
         &self,
         tenancy: &Tenancy,
         query: &SecretQuery,
         page: &Page,
-    ) -> Result<Listed<SecretMeta>, StoreError>;
+    ) -> Result<Listed<SecretRow>, StoreError>;
 
     /// Whether any row (of any kind but audit) names this organization or scope id already.
     async fn scope_known(&self, organization: &OrganizationId, scope: Scope, id: &ScopeId) -> Result<bool, StoreError>;
@@ -283,8 +82,33 @@ pub trait Store: Send + Sync + 'static {
     /// The token with this hash.
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError>;
 
+    /// The tokens that a tenancy may see, by position.
+    async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError>;
+
     /// Whether any operator token is stored (the bootstrap token is valid only while none is).
     async fn has_operator_token(&self) -> Result<bool, StoreError>;
+
+    /// Every organization that a row of any kind but audit names.
+    async fn organizations(&self) -> Result<Vec<OrganizationId>, StoreError>;
+
+    /// An organization's policy.
+    async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError>;
+
+    /// The alerts that a tenancy may see, newest first; with `open_only` those that nobody acknowledged.
+    async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError>;
+
+    /// One alert.
+    async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError>;
+
+    /// A named request that has not expired by `now`.
+    async fn request(&self, id: &[u8; 32], now: Timestamp) -> Result<Option<RequestRow>, StoreError>;
+
+    /// Takes due notices, at most `limit`, so that nobody else takes them before `until`, and counts an attempt for
+    /// each.
+    async fn lease_outbox(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// How much waits in the outbox.
+    async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError>;
 
     /// Applies a change with its audit entries, and tells the feed what it touched. All or nothing.
     async fn commit(&self, change: Change) -> Result<(), StoreError>;
@@ -299,6 +123,23 @@ pub trait Store: Send + Sync + 'static {
         from: u64,
         limit: u32,
     ) -> Result<Vec<LinkedEntry>, StoreError>;
+
+    /// The audit entries that a tenancy may see, newest first.
+    async fn audit(
+        &self,
+        tenancy: &Tenancy,
+        query: &AuditQuery,
+        page: &Page,
+    ) -> Result<Listed<LinkedEntry>, StoreError>;
+
+    /// How often a key was used.
+    async fn uses(&self, query: &UseQuery) -> Result<UseCount, StoreError>;
+
+    /// Where every chain ends.
+    async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError>;
+
+    /// The checkpoints of one chain, oldest first.
+    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError>;
 
     /// What was changed behind a position, in commit order, and the position now reached. May repeat, never misses.
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError>;

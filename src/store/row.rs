@@ -1,13 +1,20 @@
 //! How records become columns and back: what both adapters share.
 
-use super::{ExtensionRow, InstallationRow, Predecessor, Role, SecretRow, StoreError, TokenRow};
-use crate::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use super::{
+    ChainHead, CheckpointRow, ExtensionRow, InstallationRow, LinkedEntry, OutboxRow, PolicyRow, Predecessor,
+    RequestRow, Role, SecretRow, StoreError, TokenRow,
+};
+use crate::crypto::chain::Link;
+use crate::crypto::checkpoint::Checkpoint;
+use crate::domain::alert::{Alert, AlertKind};
+use crate::domain::audit::{Action, Actor, AuditEntry, Delivered, Outcome, Source};
 use crate::domain::change::Changed;
 use crate::domain::id::{
     ExtensionId, IdError, InstallationId, OrganizationId, ProductInstallationId, ProjectId, ScopeId,
 };
 use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::key::{KeyError, SecretKey};
+use crate::domain::policy::Policy;
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
@@ -123,6 +130,9 @@ pub(super) fn secret_meta(row: &impl Columns) -> Result<SecretMeta, StoreError> 
         created_at: row.moment("created_at")?,
         updated_at: row.moment("updated_at")?,
         expires_at: row.moment_or_null("expires_at")?,
+        written_by: row.text("written_by")?,
+        contact: row.text_or_null("contact")?,
+        last_used_at: row.moment_or_null("last_used_at")?,
     })
 }
 
@@ -153,19 +163,136 @@ pub(super) fn token(row: &impl Columns) -> Result<TokenRow, StoreError> {
         created_by: row.text("created_by")?,
         created_at: row.moment("created_at")?,
         expires_at: row.moment_or_null("expires_at")?,
+        last_used_at: row.moment_or_null("last_used_at")?,
         mac: row.bytes("mac")?,
     })
 }
 
-pub(super) fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {
-    let chain = row.text("chain")?;
-    let organization = if chain.is_empty() {
-        None
+pub(super) fn policy(row: &impl Columns) -> Result<PolicyRow, StoreError> {
+    let small = |column| row.number(column).and_then(small);
+    let small_or_null = |column| row.number_or_null(column)?.map(self::small).transpose();
+    let emails = row.text("emails")?;
+    Ok(PolicyRow {
+        organization: OrganizationId::parse(&row.text("organization")?)?,
+        policy: Policy {
+            rotation_max_age_days: small("rotation_max_age_days")?,
+            read_threshold: small("read_threshold")?,
+            read_window_secs: small("read_window_secs")?,
+            delivery_read_threshold: small_or_null("delivery_read_threshold")?,
+            unused_days: small_or_null("unused_days")?,
+            retention_days: small_or_null("retention_days")?,
+            webhook_url: row.text_or_null("webhook_url")?,
+            webhook_signing_key: row.text_or_null("webhook_signing_key")?,
+            emails: emails.split_whitespace().map(str::to_owned).collect(),
+        },
+        version: row.count("version")?,
+        updated_at: row.moment("updated_at")?,
+        mac: row.bytes("mac")?,
+    })
+}
+
+pub(super) fn alert(row: &impl Columns) -> Result<Alert, StoreError> {
+    Ok(Alert {
+        id: row.text("id")?,
+        organization: organization(&row.text("organization")?)?,
+        kind: word(AlertKind::parse(&row.text("kind")?))?,
+        scope: scope_or_null(row)?,
+        subject: row.text_or_null("subject")?.map(|id| ScopeId::parse(&id)).transpose()?,
+        key: row.text_or_null("key")?.map(|key| SecretKey::parse(&key)).transpose()?,
+        detail: row.text("detail")?,
+        dedup: row.text("dedup")?,
+        raised_at: row.moment("raised_at")?,
+        acknowledged_at: row.moment_or_null("acknowledged_at")?,
+        acknowledged_by: row.text_or_null("acknowledged_by")?,
+    })
+}
+
+pub(super) fn outbox(row: &impl Columns) -> Result<OutboxRow, StoreError> {
+    Ok(OutboxRow {
+        id: row.text("id")?,
+        kind: row.text("kind")?,
+        organization: organization(&row.text("organization")?)?,
+        payload: row.text("payload")?,
+        created_at: row.moment("created_at")?,
+        due_at: row.moment("due_at")?,
+        attempts: small(row.number("attempts")?)?,
+    })
+}
+
+pub(super) fn request(row: &impl Columns) -> Result<RequestRow, StoreError> {
+    let status = row.number_or_null("status")?;
+    let answer = match (status, row.bytes_or_null("body")?) {
+        (Some(status), Some(body)) => Some((u16::try_from(status).map_err(|_| StoreError::Damaged)?, body)),
+        _ => None,
+    };
+    Ok(RequestRow {
+        id: row.hash("id")?,
+        asked: row.hash("asked")?,
+        answer,
+        created_at: row.moment("created_at")?,
+        expires_at: row.moment("expires_at")?,
+    })
+}
+
+pub(super) fn checkpoint(row: &impl Columns) -> Result<CheckpointRow, StoreError> {
+    Ok(CheckpointRow {
+        checkpoint: Checkpoint {
+            organization: organization(&row.text("chain")?)?,
+            sequence: row.count("sequence")?,
+            hash: row.hash("hash")?,
+            at: row.moment("at")?,
+        },
+        signature: row.bytes("signature")?,
+    })
+}
+
+pub(super) fn chain_head(row: &impl Columns) -> Result<ChainHead, StoreError> {
+    Ok(ChainHead {
+        organization: organization(&row.text("chain")?)?,
+        sequence: row.count("sequence")?,
+        hash: row.hash("hash")?,
+    })
+}
+
+pub(super) fn linked_entry(row: &impl Columns) -> Result<LinkedEntry, StoreError> {
+    Ok(LinkedEntry {
+        sequence: row.count("sequence")?,
+        entry: audit_entry(row)?,
+        link: Link {
+            hash: row.hash("hash")?,
+            mac: row.hash("mac")?,
+        },
+    })
+}
+
+fn small(number: i64) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| StoreError::Damaged)
+}
+
+/// An organization, or nobody in particular.
+fn organization(text: &str) -> Result<Option<OrganizationId>, StoreError> {
+    if text.is_empty() {
+        Ok(None)
     } else {
-        Some(OrganizationId::parse(&chain)?)
+        Ok(Some(OrganizationId::parse(text)?))
+    }
+}
+
+fn scope_or_null(row: &impl Columns) -> Result<Option<Scope>, StoreError> {
+    let scope = row.text_or_null("scope")?;
+    scope.map(|scope| word(Scope::parse(&scope))).transpose()
+}
+
+fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {
+    let delivered = match (row.text_or_null("destination")?, row.number_or_null("count")?) {
+        (Some(destination), Some(count)) => Some(Delivered {
+            destination,
+            count: unsigned(count)?,
+        }),
+        _ => None,
     };
     Ok(AuditEntry {
-        organization,
+        organization: organization(&row.text("chain")?)?,
         at: row.moment("at")?,
         actor: Actor {
             id: row.text("actor_id")?,
@@ -174,14 +301,12 @@ pub(super) fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> 
         action: word(Action::parse(&row.text("action")?))?,
         source: word(Source::parse(&row.text("source")?))?,
         outcome: word(Outcome::parse(&row.text("outcome")?))?,
-        scope: row
-            .text_or_null("scope")?
-            .map(|scope| word(Scope::parse(&scope)))
-            .transpose()?,
+        scope: scope_or_null(row)?,
         subject: row.text_or_null("subject")?.map(|id| ScopeId::parse(&id)).transpose()?,
         key: row.text_or_null("key")?.map(|key| SecretKey::parse(&key)).transpose()?,
         version: row.number_or_null("version")?.map(unsigned).transpose()?,
         external: row.number("external")? != 0,
+        delivered,
     })
 }
 

@@ -305,6 +305,7 @@ fn what_another_instance_wrote_comes_with_the_feed() {
         slot,
         value: "written elsewhere".into(),
         expires_at: None,
+        contact: None,
     };
     gated.block_on(elsewhere.set(&asker, vec![value], None)).unwrap();
     assert_eq!(instance.deliver("ins", b"{}").status, 200);

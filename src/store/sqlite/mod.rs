@@ -1,6 +1,9 @@
 //! How rows are kept in one SQLite file: WAL with `synchronous=FULL`, one writer, a few readers.
 
+mod audit;
+mod notices;
 mod read;
+mod rows;
 mod write;
 
 use std::fs::{File, OpenOptions};
@@ -22,15 +25,17 @@ use tokio::sync::watch;
 
 use super::row::Columns;
 use super::{
-    Change, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot, LinkedEntry, Listed, OpenError, Page,
-    SecretQuery, SecretRow, Store, StoreError, Tenancy, TokenRow,
+    AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
+    LinkedEntry, Listed, OpenError, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery, SecretRow, Store,
+    StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
 use crate::crypto::chain::ChainKey;
+use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::{Scope, Slot};
-use crate::domain::secret::SecretMeta;
+use crate::domain::time::Timestamp;
 use write::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -209,6 +214,10 @@ impl Store for SqliteStore {
         read::extension(&self.readers, id).await
     }
 
+    async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRow>, StoreError> {
+        read::extensions(&self.readers, page).await
+    }
+
     async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<InstallationRow>, StoreError> {
         read::installations(&self.readers, tenancy, page).await
     }
@@ -222,7 +231,7 @@ impl Store for SqliteStore {
         tenancy: &Tenancy,
         query: &SecretQuery,
         page: &Page,
-    ) -> Result<Listed<SecretMeta>, StoreError> {
+    ) -> Result<Listed<SecretRow>, StoreError> {
         read::secrets(&self.readers, tenancy, query, page).await
     }
 
@@ -234,8 +243,40 @@ impl Store for SqliteStore {
         read::token(&self.readers, hash).await
     }
 
+    async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
+        read::tokens(&self.readers, tenancy, page).await
+    }
+
     async fn has_operator_token(&self) -> Result<bool, StoreError> {
         read::has_operator_token(&self.readers).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrganizationId>, StoreError> {
+        read::organizations(&self.readers).await
+    }
+
+    async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
+        read::policy(&self.readers, organization).await
+    }
+
+    async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {
+        notices::alerts(&self.readers, tenancy, open_only, page).await
+    }
+
+    async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
+        notices::alert(&self.readers, id).await
+    }
+
+    async fn request(&self, id: &[u8; 32], now: Timestamp) -> Result<Option<RequestRow>, StoreError> {
+        notices::request(&self.readers, id, now).await
+    }
+
+    async fn lease_outbox(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        self.writer.lease(now, until, limit).await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
+        notices::depth(&self.readers).await
     }
 
     async fn commit(&self, change: Change) -> Result<(), StoreError> {
@@ -252,7 +293,28 @@ impl Store for SqliteStore {
         from: u64,
         limit: u32,
     ) -> Result<Vec<LinkedEntry>, StoreError> {
-        read::chain(&self.readers, organization, from, limit).await
+        audit::chain(&self.readers, organization, from, limit).await
+    }
+
+    async fn audit(
+        &self,
+        tenancy: &Tenancy,
+        query: &AuditQuery,
+        page: &Page,
+    ) -> Result<Listed<LinkedEntry>, StoreError> {
+        audit::list(&self.readers, tenancy, query, page).await
+    }
+
+    async fn uses(&self, query: &UseQuery) -> Result<UseCount, StoreError> {
+        audit::uses(&self.readers, query).await
+    }
+
+    async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
+        audit::chain_heads(&self.readers).await
+    }
+
+    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError> {
+        audit::checkpoints(&self.readers, organization).await
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

@@ -4,14 +4,14 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::super::row::{self, Columns, signed};
 use super::super::{
-    ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot, LinkedEntry, Listed, Page, SecretQuery,
-    SecretRow, StoreError, Tenancy, TokenRow,
+    ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot, Listed, Page, PolicyRow, SecretQuery, SecretRow,
+    StoreError, Tenancy, TokenRow,
 };
 use super::failed;
 use crate::domain::change::Changed;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::{Scope, Slot};
-use crate::domain::secret::{SecretKind, SecretMeta};
+use crate::domain::secret::SecretKind;
 
 /// The most changes that one read of the feed returns.
 const CHANGES_MAX: i64 = 10_000;
@@ -98,7 +98,7 @@ pub(super) async fn secrets(
     tenancy: &Tenancy,
     query: &SecretQuery,
     page: &Page,
-) -> Result<Listed<SecretMeta>, StoreError> {
+) -> Result<Listed<SecretRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM secrets WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR scope = ?2) \
          AND (?3 IS NULL OR scope_id = ?3) AND (?4 IS NULL OR key = ?4) AND kind <> ?5 AND position > ?6 \
@@ -114,7 +114,7 @@ pub(super) async fn secrets(
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    listed(&rows, page, row::secret_meta)
+    listed(&rows, page, |found| row::secret(found).map(without_value))
 }
 
 pub(super) async fn scope_known(
@@ -167,29 +167,50 @@ pub(super) async fn has_operator_token(pool: &SqlitePool) -> Result<bool, StoreE
         .map_err(failed)
 }
 
-pub(super) async fn chain(
-    pool: &SqlitePool,
-    organization: Option<&OrganizationId>,
-    from: u64,
-    limit: u32,
-) -> Result<Vec<LinkedEntry>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM audit WHERE chain = ?1 AND sequence >= ?2 ORDER BY sequence LIMIT ?3")
-        .bind(row::chain_of(organization))
-        .bind(signed(from))
-        .bind(i64::from(limit))
+pub(super) async fn tokens(pool: &SqlitePool, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM tokens WHERE (?1 IS NULL OR organization = ?1) AND position > ?2 ORDER BY position LIMIT ?3",
+    )
+    .bind(owner(tenancy))
+    .bind(after(page))
+    .bind(one_more(page))
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    listed(&rows, page, row::token)
+}
+
+pub(super) async fn extensions(pool: &SqlitePool, page: &Page) -> Result<Listed<ExtensionRow>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM extensions WHERE position > ?1 ORDER BY position LIMIT ?2")
+        .bind(after(page))
+        .bind(one_more(page))
         .fetch_all(pool)
         .await
         .map_err(failed)?;
-    rows.iter()
-        .map(|found| {
-            let (sequence, mac) = (found.count("sequence")?, found.hash("mac")?);
-            Ok(LinkedEntry {
-                sequence,
-                entry: row::audit_entry(found)?,
-                mac,
-            })
-        })
-        .collect()
+    listed(&rows, page, row::extension)
+}
+
+pub(super) async fn organizations(pool: &SqlitePool) -> Result<Vec<OrganizationId>, StoreError> {
+    let named: Vec<String> = sqlx::query_scalar(
+        "SELECT organization FROM installations UNION SELECT owner FROM secrets WHERE owner <> '' \
+         UNION SELECT organization FROM tokens WHERE organization IS NOT NULL UNION SELECT organization FROM policies \
+         ORDER BY 1",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    named.iter().map(|id| Ok(OrganizationId::parse(id)?)).collect()
+}
+
+pub(super) async fn policy(pool: &SqlitePool, id: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
+    let query = sqlx::query("SELECT * FROM policies WHERE organization = ?1").bind(id.as_str());
+    query
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?
+        .as_ref()
+        .map(row::policy)
+        .transpose()
 }
 
 pub(super) async fn changes(
@@ -221,7 +242,20 @@ pub(super) async fn changes(
     Ok((changes, FeedPosition(reached)))
 }
 
-fn owner(tenancy: &Tenancy) -> Option<&str> {
+/// A list needs no values; references are shown.
+fn without_value(row: SecretRow) -> SecretRow {
+    let sealed = match row.meta.kind {
+        SecretKind::Reference => row.sealed,
+        SecretKind::Value | SecretKind::Placeholder | SecretKind::Tombstone => Vec::new(),
+    };
+    SecretRow {
+        sealed,
+        predecessor: None,
+        ..row
+    }
+}
+
+pub(super) fn owner(tenancy: &Tenancy) -> Option<&str> {
     match tenancy {
         Tenancy::Platform => None,
         Tenancy::Organization(organization) => Some(organization.as_str()),
@@ -232,12 +266,17 @@ fn after(page: &Page) -> i64 {
     page.after.map_or(0, signed)
 }
 
+/// Where a list that goes back in time begins.
+pub(super) fn before(page: &Page) -> i64 {
+    page.after.map_or(i64::MAX, signed)
+}
+
 /// One row more than asked for tells whether there is a next page.
-fn one_more(page: &Page) -> i64 {
+pub(super) fn one_more(page: &Page) -> i64 {
     i64::from(page.limit).saturating_add(1)
 }
 
-fn listed<T>(
+pub(super) fn listed<T>(
     rows: &[SqliteRow],
     page: &Page,
     read: impl Fn(&SqliteRow) -> Result<T, StoreError>,

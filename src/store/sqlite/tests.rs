@@ -6,26 +6,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::crypto::chain::GENESIS;
 use crate::crypto::keyring::Keyring;
-use crate::domain::audit::{Action, Actor, Outcome, Source};
-use crate::domain::time::Timestamp;
+use crate::domain::audit::{Action, Actor, Source};
 
 fn entry(at: u64) -> AuditEntry {
-    AuditEntry {
-        organization: None,
-        at: Timestamp(at),
-        actor: Actor {
-            id: "x".repeat(1_000),
-            name: String::new(),
-        },
-        action: Action::InstanceStart,
-        source: Source::Api,
-        outcome: Outcome::Ok,
-        scope: None,
-        subject: None,
-        key: None,
-        version: None,
-        external: false,
-    }
+    let actor = Actor {
+        id: "x".repeat(1_000),
+        name: String::new(),
+    };
+    AuditEntry::of(None, Timestamp(at), actor, Action::InstanceStart, Source::Api)
 }
 
 #[tokio::test]
@@ -88,10 +76,10 @@ async fn a_full_database_says_so_keeps_what_it_has_and_goes_on_when_there_is_spa
         Arc::new(File::open(&path).unwrap()),
     );
     wide.record(vec![entry(recorded + 1)]).await.unwrap();
-    let linked = read::chain(&store.readers, None, 1, 1_000).await.unwrap();
+    let linked = audit::chain(&store.readers, None, 1, 1_000).await.unwrap();
     let part: Vec<_> = linked
         .iter()
-        .map(|link| (link.sequence, &link.entry, link.mac))
+        .map(|link| (link.sequence, &link.entry, link.link))
         .collect();
     chain.verify(&GENESIS, 0, &part).unwrap();
     let moments: Vec<u64> = linked.iter().map(|link| link.entry.at.0).collect();

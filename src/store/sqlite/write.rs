@@ -3,20 +3,20 @@
 //! A caller that goes away changes nothing about what it asked for. Audit entries that wait together go into one
 //! transaction: with `synchronous=FULL` each of those costs a flush of the disk.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
+use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Sqlite};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::row::{self, Columns, signed};
-use super::super::{Change, ExtensionRow, InstallationRow, SecretRow, StoreError, TokenRow, Write};
-use super::failed;
-use crate::crypto::chain::{ChainKey, GENESIS};
+use super::super::row;
+use super::super::{Change, OutboxRow, StoreError, Write};
+use super::{audit, failed, notices, rows};
+use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
+use crate::domain::time::Timestamp;
 
 /// The most writes that wait; more are refused.
 const QUEUE_MAX: usize = 1024;
@@ -32,9 +32,16 @@ pub(super) struct Writer(mpsc::Sender<Order>);
 
 type Done = oneshot::Sender<Result<(), StoreError>>;
 
-struct Order {
-    change: Change,
-    done: Done,
+enum Order {
+    /// Writes, all or none.
+    Commit { change: Change, done: Done },
+    /// Takes due notices.
+    Lease {
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+        leased: oneshot::Sender<Result<Vec<OutboxRow>, StoreError>>,
+    },
 }
 
 impl Writer {
@@ -62,7 +69,7 @@ impl Writer {
     pub(super) async fn commit(&self, change: Change) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
         self.0
-            .send(Order { change, done })
+            .send(Order::Commit { change, done })
             .await
             .map_err(|_| StoreError::Unavailable)?;
         answer.await.unwrap_or(Err(StoreError::Unavailable))
@@ -74,6 +81,23 @@ impl Writer {
             entries,
         })
         .await
+    }
+
+    pub(super) async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let (leased, answer) = oneshot::channel();
+        let order = Order::Lease {
+            now,
+            until,
+            limit,
+            leased,
+        };
+        self.0.send(order).await.map_err(|_| StoreError::Unavailable)?;
+        answer.await.unwrap_or(Err(StoreError::Unavailable))
     }
 }
 
@@ -89,13 +113,25 @@ impl Task {
         while waiting.recv_many(&mut orders, TOGETHER_MAX).await > 0 {
             let mut together = Change::default();
             let mut records: Vec<Done> = Vec::new();
-            for Order { change, done } in orders.drain(..) {
-                if change.writes.is_empty() {
-                    together.entries.extend(change.entries);
-                    records.push(done);
-                } else {
-                    let result = self.write(change).await;
-                    let _ = done.send(result); // nobody waits any more
+            for order in orders.drain(..) {
+                match order {
+                    Order::Commit { change, done } if change.writes.is_empty() => {
+                        together.entries.extend(change.entries);
+                        records.push(done);
+                    }
+                    Order::Commit { change, done } => {
+                        let result = self.write(change).await;
+                        let _ = done.send(result); // nobody waits any more
+                    }
+                    Order::Lease {
+                        now,
+                        until,
+                        limit,
+                        leased,
+                    } => {
+                        let result = notices::lease(&mut self.connection, now, until, limit).await;
+                        let _ = leased.send(result); // not told to anyone, it is due again later
+                    }
                 }
             }
             if !records.is_empty() {
@@ -128,17 +164,51 @@ impl Task {
     }
 
     async fn apply(&mut self, change: Change, changed: &[Changed]) -> Result<(), StoreError> {
-        let transaction = &mut self.connection;
-        for write in change.writes {
-            match write {
-                Write::Extension { row, expected } => extension(transaction, row, expected).await?,
-                Write::Installation { row, expected } => installation(transaction, row, expected).await?,
-                Write::Secret { row, expected } => secret(transaction, row, expected).await?,
-                Write::Token(row) => token(transaction, row).await?,
-            }
+        let Change { writes, mut entries } = change;
+        for write in writes {
+            self.apply_one(write, &mut entries).await?;
         }
-        feed(transaction, changed).await?;
-        entries(transaction, &self.chain, change.entries).await
+        feed(&mut self.connection, changed).await?;
+        audit::append(&mut self.connection, &self.chain, entries).await
+    }
+
+    /// A write of a change; one that brings an entry of its own adds it.
+    async fn apply_one(&mut self, write: Write, entries: &mut Vec<AuditEntry>) -> Result<(), StoreError> {
+        let tx = &mut self.connection;
+        match write {
+            Write::Extension { row, expected } => rows::extension(tx, row, expected).await,
+            Write::Installation { row, expected } => rows::installation(tx, row, expected).await,
+            Write::InstallationGone { id, expected } => rows::installation_gone(tx, &id, expected).await,
+            Write::Secret { row, expected } => rows::secret(tx, row, expected).await,
+            Write::SecretsUsed { slots, at } => rows::secrets_used(tx, &slots, at).await,
+            Write::Token(row) => rows::token(tx, row).await,
+            Write::TokenGone { id } => rows::token_gone(tx, &id).await,
+            Write::TokenUsed { id, at } => rows::token_used(tx, &id, at).await,
+            Write::Policy { row, expected } => rows::policy(tx, row, expected).await,
+            Write::Alert {
+                alert,
+                quiet_since,
+                notices,
+                entry,
+            } => {
+                if notices::raise(tx, alert, quiet_since).await? {
+                    for notice in notices {
+                        notices::put_out(tx, notice).await?;
+                    }
+                    entries.push(entry);
+                }
+                Ok(())
+            }
+            Write::AlertAcknowledged { id, by, at } => notices::acknowledge(tx, id, by, at).await,
+            Write::Outbox(row) => notices::put_out(tx, row).await,
+            Write::OutboxDone { id } => notices::outbox_done(tx, &id).await,
+            Write::OutboxLater { id, due_at } => notices::outbox_later(tx, &id, due_at).await,
+            Write::Request(row) => notices::keep_request(tx, row).await,
+            Write::RequestAnswered(row) => notices::answer_request(tx, row).await,
+            Write::RequestGone { id } => notices::forget_request(tx, &id).await,
+            Write::Checkpoint(row) => audit::keep_checkpoint(tx, row).await,
+            Write::AuditPruned { organization, up_to } => audit::prune(tx, organization.as_ref(), up_to).await,
+        }
     }
 
     async fn statement(&mut self, sql: &'static str) -> Result<(), StoreError> {
@@ -147,163 +217,29 @@ impl Task {
     }
 }
 
+/// What caches have to hear of.
 fn changed(change: &Change) -> Vec<Changed> {
     let touched = |write: &Write| match write {
-        Write::Extension { row, .. } => Changed::Extension(row.id.clone()),
-        Write::Installation { row, .. } => Changed::Installation(row.installation.id.clone()),
-        Write::Secret { row, .. } => Changed::Secret(row.meta.slot.clone()),
-        Write::Token(_) => Changed::Tokens,
+        Write::Extension { row, .. } => Some(Changed::Extension(row.id.clone())),
+        Write::Installation { row, .. } => Some(Changed::Installation(row.installation.id.clone())),
+        Write::InstallationGone { id, .. } => Some(Changed::Installation(id.clone())),
+        Write::Secret { row, .. } => Some(Changed::Secret(row.meta.slot.clone())),
+        Write::Token(_) | Write::TokenGone { .. } => Some(Changed::Tokens),
+        Write::SecretsUsed { .. }
+        | Write::TokenUsed { .. }
+        | Write::Policy { .. }
+        | Write::Alert { .. }
+        | Write::AlertAcknowledged { .. }
+        | Write::Outbox(_)
+        | Write::OutboxDone { .. }
+        | Write::OutboxLater { .. }
+        | Write::Request(_)
+        | Write::RequestAnswered(_)
+        | Write::RequestGone { .. }
+        | Write::Checkpoint(_)
+        | Write::AuditPruned { .. } => None,
     };
-    change.writes.iter().map(touched).collect()
-}
-
-async fn extension(tx: &mut SqliteConnection, row: ExtensionRow, expected: Option<u64>) -> Result<(), StoreError> {
-    let query = match expected {
-        None => sqlx::query(
-            "INSERT INTO extensions (id, document, version, mac, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        ),
-        Some(_) => sqlx::query(
-            "UPDATE extensions SET document = ?2, version = ?3, mac = ?4, created_at = ?5, updated_at = ?6 \
-             WHERE id = ?1 AND version = ?7",
-        ),
-    };
-    let query = query
-        .bind(row.id.as_str().to_owned())
-        .bind(row.document)
-        .bind(signed(row.version))
-        .bind(row.mac)
-        .bind(signed(row.created_at.0))
-        .bind(signed(row.updated_at.0));
-    one_row(
-        match expected {
-            None => query,
-            Some(version) => query.bind(signed(version)),
-        },
-        tx,
-    )
-    .await
-}
-
-async fn installation(
-    tx: &mut SqliteConnection,
-    row: InstallationRow,
-    expected: Option<u64>,
-) -> Result<(), StoreError> {
-    let query = match expected {
-        None => sqlx::query(
-            "INSERT INTO installations (id, extension, organization, project, product_installation, state, callback_url, \
-             version, created_at, updated_at, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        ),
-        Some(_) => sqlx::query(
-            "UPDATE installations SET extension = ?2, organization = ?3, project = ?4, product_installation = ?5, \
-             state = ?6, callback_url = ?7, version = ?8, created_at = ?9, updated_at = ?10, mac = ?11 \
-             WHERE id = ?1 AND version = ?12",
-        ),
-    };
-    let InstallationRow { installation, mac } = row;
-    let query = query
-        .bind(installation.id.as_str().to_owned())
-        .bind(installation.extension.as_str().to_owned())
-        .bind(installation.organization.as_str().to_owned())
-        .bind(installation.project.as_str().to_owned())
-        .bind(installation.product_installation.map(|id| id.as_str().to_owned()))
-        .bind(installation.state.name())
-        .bind(installation.callback_url)
-        .bind(signed(installation.version))
-        .bind(signed(installation.created_at.0))
-        .bind(signed(installation.updated_at.0))
-        .bind(mac);
-    one_row(
-        match expected {
-            None => query,
-            Some(version) => query.bind(signed(version)),
-        },
-        tx,
-    )
-    .await
-}
-
-async fn secret(tx: &mut SqliteConnection, row: SecretRow, expected: Option<u64>) -> Result<(), StoreError> {
-    let query = match expected {
-        None => sqlx::query(
-            "INSERT INTO secrets (owner, scope, scope_id, key, kind, version, rotation_count, last_rotated_at, \
-             created_at, updated_at, expires_at, sealed, predecessor_version, predecessor_sealed, \
-             predecessor_valid_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        ),
-        Some(_) => sqlx::query(
-            "UPDATE secrets SET kind = ?5, version = ?6, rotation_count = ?7, last_rotated_at = ?8, created_at = ?9, \
-             updated_at = ?10, expires_at = ?11, sealed = ?12, predecessor_version = ?13, predecessor_sealed = ?14, \
-             predecessor_valid_until = ?15 \
-             WHERE owner = ?1 AND scope = ?2 AND scope_id = ?3 AND key = ?4 AND version = ?16",
-        ),
-    };
-    let SecretRow {
-        meta,
-        sealed,
-        predecessor,
-    } = row;
-    let (old_version, old_sealed, old_valid_until) = match predecessor {
-        None => (None, None, None),
-        Some(old) => (
-            Some(signed(old.version)),
-            Some(old.sealed),
-            Some(signed(old.valid_until.0)),
-        ),
-    };
-    let query = query
-        .bind(meta.slot.owner.as_str().to_owned())
-        .bind(meta.slot.scope.name())
-        .bind(meta.slot.scope_id.as_str().to_owned())
-        .bind(meta.slot.key.as_str().to_owned())
-        .bind(meta.kind.name())
-        .bind(signed(meta.version))
-        .bind(signed(meta.rotation_count))
-        .bind(meta.last_rotated_at.map(|at| signed(at.0)))
-        .bind(signed(meta.created_at.0))
-        .bind(signed(meta.updated_at.0))
-        .bind(meta.expires_at.map(|at| signed(at.0)))
-        .bind(sealed)
-        .bind(old_version)
-        .bind(old_sealed)
-        .bind(old_valid_until);
-    one_row(
-        match expected {
-            None => query,
-            Some(version) => query.bind(signed(version)),
-        },
-        tx,
-    )
-    .await
-}
-
-async fn token(tx: &mut SqliteConnection, row: TokenRow) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "INSERT INTO tokens (id, hash, name, role, organization, created_by, created_at, expires_at, mac) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    );
-    let query = query
-        .bind(row.id)
-        .bind(row.hash.to_vec())
-        .bind(row.name)
-        .bind(row.role.name())
-        .bind(row.organization.map(|id| id.as_str().to_owned()))
-        .bind(row.created_by)
-        .bind(signed(row.created_at.0))
-        .bind(row.expires_at.map(|at| signed(at.0)))
-        .bind(row.mac);
-    one_row(query, tx).await
-}
-
-type Query<'a> = sqlx::query::Query<'a, Sqlite, <Sqlite as sqlx::Database>::Arguments>;
-
-/// Runs a write that touches one row, or conflicts.
-async fn one_row(query: Query<'_>, tx: &mut SqliteConnection) -> Result<(), StoreError> {
-    let done = query.execute(&mut *tx).await.map_err(failed)?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict)
-    }
+    change.writes.iter().filter_map(touched).collect()
 }
 
 async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Result<(), StoreError> {
@@ -337,62 +273,4 @@ async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Result<(), Stor
             .map_err(failed)?;
     }
     Ok(())
-}
-
-/// Appends entries to their chains, each link over the one before.
-async fn entries(tx: &mut SqliteConnection, key: &ChainKey, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
-    let mut heads: HashMap<String, (u64, [u8; 32])> = HashMap::new();
-    for entry in entries {
-        let chain = row::chain_of(entry.organization.as_ref()).to_owned();
-        let (sequence, previous) = match heads.get(&chain) {
-            Some(head) => *head,
-            None => head(tx, &chain).await?,
-        };
-        let sequence = sequence.checked_add(1).ok_or(StoreError::Damaged)?;
-        let mac = key.link(&previous, sequence, &entry);
-        append(tx, &chain, sequence, &entry, &mac).await?;
-        heads.insert(chain, (sequence, mac));
-    }
-    Ok(())
-}
-
-/// The last link of a chain, or where a chain begins.
-async fn head(tx: &mut SqliteConnection, chain: &str) -> Result<(u64, [u8; 32]), StoreError> {
-    let last = sqlx::query("SELECT sequence, mac FROM audit WHERE chain = ?1 ORDER BY sequence DESC LIMIT 1")
-        .bind(chain)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed)?;
-    last.map_or(Ok((0, GENESIS)), |last| {
-        Ok((last.count("sequence")?, last.hash("mac")?))
-    })
-}
-
-async fn append(
-    tx: &mut SqliteConnection,
-    chain: &str,
-    sequence: u64,
-    entry: &AuditEntry,
-    mac: &[u8; 32],
-) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "INSERT INTO audit (chain, sequence, at, actor_id, actor_name, action, source, outcome, scope, subject, key, \
-         version, external, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-    );
-    let query = query
-        .bind(chain)
-        .bind(signed(sequence))
-        .bind(signed(entry.at.0))
-        .bind(entry.actor.id.as_str())
-        .bind(entry.actor.name.as_str())
-        .bind(entry.action.name())
-        .bind(entry.source.name())
-        .bind(entry.outcome.name())
-        .bind(entry.scope.map(|scope| scope.name()))
-        .bind(entry.subject.as_ref().map(|id| id.as_str()))
-        .bind(entry.key.as_ref().map(|key| key.as_str()))
-        .bind(entry.version.map(signed))
-        .bind(i64::from(entry.external))
-        .bind(&mac[..]);
-    query.execute(&mut *tx).await.map(drop).map_err(failed)
 }

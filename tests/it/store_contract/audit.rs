@@ -1,6 +1,6 @@
 //! Whether the audit chains count, link and survive.
 
-use kiket_sidecar::crypto::chain::{ChainBreak, ChainKey, GENESIS};
+use kiket_sidecar::crypto::chain::{ChainBreak, ChainKey, GENESIS, Link};
 use kiket_sidecar::domain::audit::AuditEntry;
 use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::store::{Change, LinkedEntry, SharedStore, StoreError};
@@ -13,9 +13,9 @@ async fn chain(store: &SharedStore, of: Option<&str>) -> Vec<LinkedEntry> {
 }
 
 fn verify(key: &ChainKey, chain: &[LinkedEntry]) -> Result<[u8; 32], ChainBreak> {
-    let part: Vec<(u64, &AuditEntry, [u8; 32])> = chain
+    let part: Vec<(u64, &AuditEntry, Link)> = chain
         .iter()
-        .map(|linked| (linked.sequence, &linked.entry, linked.mac))
+        .map(|linked| (linked.sequence, &linked.entry, linked.link))
         .collect();
     key.verify(&GENESIS, 0, &part)
 }

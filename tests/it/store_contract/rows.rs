@@ -1,6 +1,6 @@
 //! Rows and entries for the cases: complete, told apart by their ids.
 
-use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Outcome, Source};
+use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Delivered, Outcome, Source};
 use kiket_sidecar::domain::id::{
     ExtensionId, InstallationId, OrganizationId, ProductInstallationId, ProjectId, ScopeId,
 };
@@ -75,6 +75,9 @@ pub fn secret(slot: Slot, version: u64) -> SecretRow {
             created_at: Timestamp(6),
             updated_at: Timestamp(7),
             expires_at: Some(Timestamp(8)),
+            written_by: "Ada".into(),
+            contact: Some("ops@example.com".into()),
+            last_used_at: None,
         },
         sealed: vec![0, 1, 255, 0],
         predecessor: Some(Predecessor {
@@ -91,6 +94,7 @@ pub fn bare(slot: Slot, kind: SecretKind, version: u64) -> SecretRow {
     row.meta.kind = kind;
     row.meta.last_rotated_at = None;
     row.meta.expires_at = None;
+    row.meta.contact = None;
     row.sealed = Vec::new();
     row.predecessor = None;
     row
@@ -106,6 +110,7 @@ pub fn token(id: &str, hash: u8, role: Role, of: Option<&str>) -> TokenRow {
         created_by: "bootstrap".into(),
         created_at: Timestamp(10),
         expires_at: of.map(|_| Timestamp(11)),
+        last_used_at: None,
         mac: vec![1, 2, 3],
     }
 }
@@ -127,6 +132,10 @@ pub fn entry(of: Option<&str>, at: u64) -> AuditEntry {
         key: Some(SecretKey::parse("KEY").unwrap()),
         version: Some(3),
         external: true,
+        delivered: Some(Delivered {
+            destination: "https://ext.example.com:443".into(),
+            count: 7,
+        }),
     }
 }
 
@@ -138,6 +147,7 @@ pub fn bare_entry(of: Option<&str>, at: u64) -> AuditEntry {
         key: None,
         version: None,
         external: false,
+        delivered: None,
         ..entry(of, at)
     }
 }

@@ -307,6 +307,7 @@ async fn a_value_is_nowhere_in_the_files_in_no_readable_form() {
         slot: place.clone(),
         value: SecretString::from(text),
         expires_at: None,
+        contact: None,
     };
     let files = ["", "-wal", "-shm", ".lock"].map(|suffix| harness.beside(suffix));
     manager.set(&asker, vec![value(CANARY)], None).await.unwrap();

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kiket_sidecar::crypto::keyring::Keyring;
+use kiket_sidecar::domain::alert::Alert;
 use kiket_sidecar::domain::audit::AuditEntry;
 use kiket_sidecar::domain::change::Changed;
 use kiket_sidecar::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use kiket_sidecar::domain::scope::{Scope, Slot};
-use kiket_sidecar::domain::secret::SecretMeta;
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::store::{
-    self, Change, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot, LinkedEntry, Listed, Page,
-    SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow,
+    self, AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow,
+    InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery,
+    SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -216,7 +217,7 @@ impl Store for GatedStore {
         tenancy: &Tenancy,
         query: &SecretQuery,
         page: &Page,
-    ) -> Result<Listed<SecretMeta>, StoreError> {
+    ) -> Result<Listed<SecretRow>, StoreError> {
         self.pass("secrets", self.inner.secrets(tenancy, query, page)).await
     }
 
@@ -248,6 +249,64 @@ impl Store for GatedStore {
         limit: u32,
     ) -> Result<Vec<LinkedEntry>, StoreError> {
         self.pass("chain", self.inner.chain(organization, from, limit)).await
+    }
+
+    async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRow>, StoreError> {
+        self.pass("extensions", self.inner.extensions(page)).await
+    }
+
+    async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
+        self.pass("tokens", self.inner.tokens(tenancy, page)).await
+    }
+
+    async fn organizations(&self) -> Result<Vec<OrganizationId>, StoreError> {
+        self.pass("organizations", self.inner.organizations()).await
+    }
+
+    async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
+        self.pass("policy", self.inner.policy(organization)).await
+    }
+
+    async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {
+        self.pass("alerts", self.inner.alerts(tenancy, open_only, page)).await
+    }
+
+    async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
+        self.pass("alert", self.inner.alert(id)).await
+    }
+
+    async fn request(&self, id: &[u8; 32], now: Timestamp) -> Result<Option<RequestRow>, StoreError> {
+        self.pass("request", self.inner.request(id, now)).await
+    }
+
+    async fn lease_outbox(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        self.pass("lease_outbox", self.inner.lease_outbox(now, until, limit))
+            .await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
+        self.pass("outbox_depth", self.inner.outbox_depth()).await
+    }
+
+    async fn audit(
+        &self,
+        tenancy: &Tenancy,
+        query: &AuditQuery,
+        page: &Page,
+    ) -> Result<Listed<LinkedEntry>, StoreError> {
+        self.pass("audit", self.inner.audit(tenancy, query, page)).await
+    }
+
+    async fn uses(&self, query: &UseQuery) -> Result<UseCount, StoreError> {
+        self.pass("uses", self.inner.uses(query)).await
+    }
+
+    async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
+        self.pass("chain_heads", self.inner.chain_heads()).await
+    }
+
+    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError> {
+        self.pass("checkpoints", self.inner.checkpoints(organization)).await
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

@@ -1,0 +1,209 @@
+//! How the audit log is written and read: entries in their chains, checkpoints, what was removed.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+use super::super::row::{self, Columns, chain_of, signed};
+use super::super::{
+    AuditQuery, ChainHead, CheckpointRow, LinkedEntry, Listed, Page, StoreError, Tenancy, UseCount, UseQuery,
+};
+use super::failed;
+use super::read::{before, listed, one_more, owner};
+use crate::crypto::chain::{ChainKey, GENESIS, Link};
+use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
+use crate::domain::id::OrganizationId;
+
+/// Appends entries to their chains, each link over the one before.
+pub(super) async fn append(
+    tx: &mut SqliteConnection,
+    key: &ChainKey,
+    entries: Vec<AuditEntry>,
+) -> Result<(), StoreError> {
+    let mut heads: HashMap<String, (u64, [u8; 32])> = HashMap::new();
+    for entry in entries {
+        let chain = chain_of(entry.organization.as_ref()).to_owned();
+        let (sequence, previous) = match heads.get(&chain) {
+            Some(head) => *head,
+            None => head(tx, &chain).await?,
+        };
+        let sequence = sequence.checked_add(1).ok_or(StoreError::Damaged)?;
+        let link = key.link(&previous, sequence, &entry);
+        insert(tx, &chain, sequence, &entry, &link).await?;
+        heads.insert(chain, (sequence, link.hash));
+    }
+    for (chain, (sequence, hash)) in heads {
+        let query = sqlx::query(
+            "INSERT INTO chain_heads (chain, sequence, hash) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
+        );
+        let query = query.bind(chain).bind(signed(sequence)).bind(hash.to_vec());
+        query.execute(&mut *tx).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The last link of a chain, or where a chain begins.
+async fn head(tx: &mut SqliteConnection, chain: &str) -> Result<(u64, [u8; 32]), StoreError> {
+    let last = sqlx::query("SELECT sequence, hash FROM chain_heads WHERE chain = ?1")
+        .bind(chain)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed)?;
+    last.map_or(Ok((0, GENESIS)), |last| {
+        Ok((last.count("sequence")?, last.hash("hash")?))
+    })
+}
+
+async fn insert(
+    tx: &mut SqliteConnection,
+    chain: &str,
+    sequence: u64,
+    entry: &AuditEntry,
+    link: &Link,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO audit (chain, sequence, at, actor_id, actor_name, action, source, outcome, scope, subject, key, \
+         version, external, destination, count, hash, mac) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    );
+    let query = query
+        .bind(chain)
+        .bind(signed(sequence))
+        .bind(signed(entry.at.0))
+        .bind(entry.actor.id.as_str())
+        .bind(entry.actor.name.as_str())
+        .bind(entry.action.name())
+        .bind(entry.source.name())
+        .bind(entry.outcome.name())
+        .bind(entry.scope.map(|scope| scope.name()))
+        .bind(entry.subject.as_ref().map(|id| id.as_str()))
+        .bind(entry.key.as_ref().map(|key| key.as_str()))
+        .bind(entry.version.map(signed))
+        .bind(i64::from(entry.external))
+        .bind(entry.delivered.as_ref().map(|delivered| delivered.destination.as_str()))
+        .bind(entry.delivered.as_ref().map(|delivered| signed(delivered.count)))
+        .bind(&link.hash[..])
+        .bind(&link.mac[..]);
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn keep_checkpoint(tx: &mut SqliteConnection, row: CheckpointRow) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO checkpoints (chain, sequence, hash, at, signature) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (chain, sequence) DO NOTHING",
+    );
+    let CheckpointRow { checkpoint, signature } = row;
+    let query = query
+        .bind(chain_of(checkpoint.organization.as_ref()).to_owned())
+        .bind(signed(checkpoint.sequence))
+        .bind(checkpoint.hash.to_vec())
+        .bind(signed(checkpoint.at.0))
+        .bind(signature);
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+/// What goes must end at a checkpoint: the rest of the chain can then be verified from there.
+pub(super) async fn prune(
+    tx: &mut SqliteConnection,
+    organization: Option<&OrganizationId>,
+    up_to: u64,
+) -> Result<(), StoreError> {
+    let query = sqlx::query("SELECT EXISTS (SELECT 1 FROM checkpoints WHERE chain = ?1 AND sequence = ?2) AS there")
+        .bind(chain_of(organization))
+        .bind(signed(up_to));
+    if query.fetch_one(&mut *tx).await.map_err(failed)?.number("there")? == 0 {
+        return Err(StoreError::Conflict);
+    }
+    let query = sqlx::query("DELETE FROM audit WHERE chain = ?1 AND sequence <= ?2")
+        .bind(chain_of(organization))
+        .bind(signed(up_to));
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn chain(
+    pool: &SqlitePool,
+    organization: Option<&OrganizationId>,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<LinkedEntry>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM audit WHERE chain = ?1 AND sequence >= ?2 ORDER BY sequence LIMIT ?3")
+        .bind(chain_of(organization))
+        .bind(signed(from))
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(failed)?;
+    rows.iter().map(row::linked_entry).collect()
+}
+
+pub(super) async fn list(
+    pool: &SqlitePool,
+    tenancy: &Tenancy,
+    query: &AuditQuery,
+    page: &Page,
+) -> Result<Listed<LinkedEntry>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM audit WHERE (?1 IS NULL OR chain = ?1) AND (?2 IS NULL OR key = ?2) \
+         AND (?3 IS NULL OR action = ?3) AND (?4 IS NULL OR source = ?4) \
+         AND (?5 IS NULL OR actor_id = ?5 OR actor_name = ?5) AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) \
+         AND position < ?8 ORDER BY position DESC LIMIT ?9",
+    )
+    .bind(owner(tenancy))
+    .bind(query.key.as_ref().map(|key| key.as_str()))
+    .bind(query.action.map(Action::name))
+    .bind(query.source.map(Source::name))
+    .bind(query.actor.as_deref())
+    .bind(query.since.map(|at| signed(at.0)))
+    .bind(query.until.map(|at| signed(at.0)))
+    .bind(before(page))
+    .bind(one_more(page))
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    listed(&rows, page, row::linked_entry)
+}
+
+pub(super) async fn uses(pool: &SqlitePool, query: &UseQuery) -> Result<UseCount, StoreError> {
+    let found = sqlx::query(
+        "SELECT COALESCE(SUM(action = ?6 OR (action = ?7 AND source <> ?8 AND outcome = ?9)), 0) AS reads, \
+         COALESCE(SUM(CASE WHEN action = ?10 THEN count ELSE 0 END), 0) AS deliveries \
+         FROM audit WHERE chain = ?1 AND key = ?2 AND at > ?3 AND scope = ?4 AND subject = ?5",
+    )
+    .bind(query.organization.as_str())
+    .bind(query.key.as_str())
+    .bind(signed(query.after.0))
+    .bind(query.scope.name())
+    .bind(query.subject.as_str())
+    .bind(Action::SecretGet.name())
+    .bind(Action::SecretLoad.name())
+    .bind(Source::Refresh.name())
+    .bind(Outcome::Ok.name())
+    .bind(Action::SecretDelivered.name())
+    .fetch_one(pool)
+    .await
+    .map_err(failed)?;
+    Ok(UseCount {
+        reads: found.count("reads")?,
+        deliveries: found.count("deliveries")?,
+    })
+}
+
+pub(super) async fn chain_heads(pool: &SqlitePool) -> Result<Vec<ChainHead>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM chain_heads ORDER BY chain")
+        .fetch_all(pool)
+        .await;
+    rows.map_err(failed)?.iter().map(row::chain_head).collect()
+}
+
+pub(super) async fn checkpoints(
+    pool: &SqlitePool,
+    organization: Option<&OrganizationId>,
+) -> Result<Vec<CheckpointRow>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 ORDER BY sequence")
+        .bind(chain_of(organization))
+        .fetch_all(pool)
+        .await
+        .map_err(failed)?;
+    rows.iter().map(row::checkpoint).collect()
+}

@@ -1,0 +1,181 @@
+//! How alerts, the outbox and named requests are kept.
+
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+use super::super::row::{self, Columns, chain_of, signed};
+use super::super::{Listed, OutboxDepth, OutboxRow, Page, RequestRow, StoreError, Tenancy};
+use super::failed;
+use super::read::{before, listed, one_more, owner};
+use super::rows::one_row;
+use crate::domain::alert::Alert;
+use crate::domain::time::Timestamp;
+
+/// Whether the alert was raised: not where one that says the same was lately.
+pub(super) async fn raise(tx: &mut SqliteConnection, alert: Alert, quiet_since: Timestamp) -> Result<bool, StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO alerts (id, organization, kind, scope, subject, key, detail, dedup, raised_at) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS \
+         (SELECT 1 FROM alerts WHERE organization = ?2 AND dedup = ?8 AND raised_at > ?10)",
+    );
+    let query = query
+        .bind(alert.id)
+        .bind(chain_of(alert.organization.as_ref()).to_owned())
+        .bind(alert.kind.name())
+        .bind(alert.scope.map(|scope| scope.name()))
+        .bind(alert.subject.map(|id| id.as_str().to_owned()))
+        .bind(alert.key.map(|key| key.as_str().to_owned()))
+        .bind(alert.detail)
+        .bind(alert.dedup)
+        .bind(signed(alert.raised_at.0))
+        .bind(signed(quiet_since.0));
+    let done = query.execute(&mut *tx).await.map_err(failed)?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn acknowledge(
+    tx: &mut SqliteConnection,
+    id: String,
+    by: String,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "UPDATE alerts SET acknowledged_at = ?2, acknowledged_by = ?3 WHERE id = ?1 AND acknowledged_at IS NULL",
+    );
+    one_row(query.bind(id).bind(signed(at.0)).bind(by), tx).await
+}
+
+pub(super) async fn put_out(tx: &mut SqliteConnection, row: OutboxRow) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO outbox (id, kind, organization, payload, created_at, due_at, attempts, leased_until) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0) ON CONFLICT (id) DO NOTHING",
+    );
+    let query = query
+        .bind(row.id)
+        .bind(row.kind)
+        .bind(chain_of(row.organization.as_ref()).to_owned())
+        .bind(row.payload)
+        .bind(signed(row.created_at.0))
+        .bind(signed(row.due_at.0))
+        .bind(i64::from(row.attempts));
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn outbox_done(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+    let query = sqlx::query("DELETE FROM outbox WHERE id = ?1").bind(id);
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn outbox_later(tx: &mut SqliteConnection, id: &str, due_at: Timestamp) -> Result<(), StoreError> {
+    let query = sqlx::query("UPDATE outbox SET due_at = ?2, leased_until = 0 WHERE id = ?1");
+    let query = query.bind(id).bind(signed(due_at.0));
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn lease(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let rows = sqlx::query(
+        "UPDATE outbox SET leased_until = ?2, attempts = attempts + 1 WHERE id IN \
+         (SELECT id FROM outbox WHERE due_at <= ?1 AND leased_until <= ?1 ORDER BY due_at, id LIMIT ?3) RETURNING *",
+    )
+    .bind(signed(now.0))
+    .bind(signed(until.0))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(row::outbox).collect()
+}
+
+pub(super) async fn depth(pool: &SqlitePool) -> Result<OutboxDepth, StoreError> {
+    let found = sqlx::query("SELECT COUNT(*) AS waiting, MIN(created_at) AS oldest FROM outbox")
+        .fetch_one(pool)
+        .await
+        .map_err(failed)?;
+    Ok(OutboxDepth {
+        waiting: found.count("waiting")?,
+        oldest: found.moment_or_null("oldest")?,
+    })
+}
+
+pub(super) async fn alerts(
+    pool: &SqlitePool,
+    tenancy: &Tenancy,
+    open_only: bool,
+    page: &Page,
+) -> Result<Listed<Alert>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM alerts WHERE (?1 IS NULL OR organization = ?1) AND (?2 = 0 OR acknowledged_at IS NULL) \
+         AND position < ?3 ORDER BY position DESC LIMIT ?4",
+    )
+    .bind(owner(tenancy))
+    .bind(i64::from(open_only))
+    .bind(before(page))
+    .bind(one_more(page))
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    listed(&rows, page, row::alert)
+}
+
+pub(super) async fn alert(pool: &SqlitePool, id: &str) -> Result<Option<Alert>, StoreError> {
+    let query = sqlx::query("SELECT * FROM alerts WHERE id = ?1").bind(id);
+    query
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?
+        .as_ref()
+        .map(row::alert)
+        .transpose()
+}
+
+pub(super) async fn keep_request(tx: &mut SqliteConnection, row: RequestRow) -> Result<(), StoreError> {
+    let forget = sqlx::query("DELETE FROM requests WHERE expires_at <= ?1").bind(signed(row.created_at.0));
+    forget.execute(&mut *tx).await.map_err(failed)?;
+    let (status, body) = row
+        .answer
+        .map_or((None, None), |(status, body)| (Some(i64::from(status)), Some(body)));
+    let query = sqlx::query(
+        "INSERT INTO requests (id, asked, status, body, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    );
+    let query = query
+        .bind(row.id.to_vec())
+        .bind(row.asked.to_vec())
+        .bind(status)
+        .bind(body)
+        .bind(signed(row.created_at.0))
+        .bind(signed(row.expires_at.0));
+    one_row(query, tx).await
+}
+
+pub(super) async fn answer_request(tx: &mut SqliteConnection, row: RequestRow) -> Result<(), StoreError> {
+    let (status, body) = row
+        .answer
+        .map_or((None, None), |(status, body)| (Some(i64::from(status)), Some(body)));
+    let query = sqlx::query("UPDATE requests SET status = ?2, body = ?3 WHERE id = ?1");
+    one_row(query.bind(row.id.to_vec()).bind(status).bind(body), tx).await
+}
+
+pub(super) async fn forget_request(tx: &mut SqliteConnection, id: &[u8; 32]) -> Result<(), StoreError> {
+    let query = sqlx::query("DELETE FROM requests WHERE id = ?1").bind(id.to_vec());
+    query.execute(&mut *tx).await.map(drop).map_err(failed)
+}
+
+pub(super) async fn request(
+    pool: &SqlitePool,
+    id: &[u8; 32],
+    now: Timestamp,
+) -> Result<Option<RequestRow>, StoreError> {
+    let query = sqlx::query("SELECT * FROM requests WHERE id = ?1 AND expires_at > ?2");
+    let query = query.bind(&id[..]).bind(signed(now.0));
+    query
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?
+        .as_ref()
+        .map(row::request)
+        .transpose()
+}
