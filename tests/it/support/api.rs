@@ -108,6 +108,7 @@ pub fn row(gated: &Gated, text: &str, role: Role, organization: Option<&str>) ->
         created_by: "test".into(),
         created_at: Timestamp(1),
         expires_at: None,
+        last_used_at: None,
         mac: Vec::new(),
     }
 }
@@ -129,7 +130,7 @@ pub fn audit(gated: &Gated, organization: Option<&str>) -> Vec<AuditEntry> {
         .unwrap();
     let part: Vec<_> = linked
         .iter()
-        .map(|link| (link.sequence, &link.entry, link.mac))
+        .map(|link| (link.sequence, &link.entry, link.link))
         .collect();
     let genesis = kiket_sidecar::crypto::chain::GENESIS;
     gated.keyring.chain_key().verify(&genesis, 0, &part).unwrap();
