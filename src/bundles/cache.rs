@@ -62,6 +62,8 @@ struct Kept {
 struct Building {
     /// What changed since the build began.
     overtaken_by: Vec<Changed>,
+    /// When the bundle was last asked for; a build that nobody asked for leaves it as it was.
+    used_at: u64,
     done: watch::Receiver<Option<Built>>,
 }
 
@@ -94,7 +96,7 @@ impl Bundles {
                 lookup: BundleLookup::Hit,
             });
         }
-        let mut done = self.shared.join_build(id);
+        let mut done = self.shared.join_build(id, self.shared.clock.now().0);
         let built = match done.wait_for(Option::is_some).await {
             Ok(built) => built.clone(),
             Err(_) => None, // the build died
@@ -119,7 +121,7 @@ impl Bundles {
             Slot::Kept(kept) => {
                 let stale = changes.iter().any(|change| kept.bundle.depends_on(change));
                 if stale {
-                    dropped.push((id.clone(), Arc::clone(&kept.bundle)));
+                    dropped.push((id.clone(), kept.used_at(), Arc::clone(&kept.bundle)));
                 }
                 !stale
             }
@@ -129,32 +131,40 @@ impl Bundles {
             }
         });
         drop(slots);
-        for (id, bundle) in dropped {
+        for (id, used_at, bundle) in dropped {
+            drop(bundle);
             if self.shared.builder.holds_identity(&id) {
-                drop(bundle);
-                self.shared.join_build(&id);
+                self.shared.join_build(&id, used_at);
             }
         }
     }
 
-    /// Drops what is past its time or was not used for long. Meant to run every half second.
+    /// Drops what is past its time or was not used for long. Meant to run every half second. What is past its time
+    /// and has a client certificate is built anew at once: dropped with it, the last pair that matched could not
+    /// outlast a rotation that is half done.
     pub fn sweep(&self) {
         let now = self.shared.clock.now();
         let mut dropped = Vec::new();
         let mut slots = self.shared.lock();
         slots.retain(|id, slot| match slot {
             Slot::Kept(kept) => {
-                let stays = kept.fresh(now) && !kept.idle(now, self.shared.idle_max);
+                let idle = kept.idle(now, self.shared.idle_max);
+                let stays = kept.fresh(now) && !idle;
                 if !stays {
-                    dropped.push((id.clone(), Arc::clone(&kept.bundle)));
+                    dropped.push((id.clone(), kept.used_at(), idle, Arc::clone(&kept.bundle)));
                 }
                 stays
             }
             Slot::Building(_) => true,
         });
         drop(slots);
-        for (id, _bundle) in dropped {
-            self.shared.builder.forget_identity(&id);
+        for (id, used_at, idle, bundle) in dropped {
+            drop(bundle);
+            if idle {
+                self.shared.builder.forget_identity(&id);
+            } else if self.shared.builder.holds_identity(&id) {
+                self.shared.join_build(&id, used_at);
+            }
         }
     }
 
@@ -172,6 +182,10 @@ impl Bundles {
 }
 
 impl Kept {
+    fn used_at(&self) -> u64 {
+        self.used_at.load(Ordering::Relaxed)
+    }
+
     fn fresh(&self, now: Timestamp) -> bool {
         self.bundle.fresh_until.is_none_or(|until| now < until)
     }
@@ -181,7 +195,7 @@ impl Kept {
             Standing::Unknown => UNKNOWN_IDLE.min(idle_max),
             Standing::Installed { .. } => idle_max,
         };
-        let idle_millis = now.0.saturating_sub(self.used_at.load(Ordering::Relaxed));
+        let idle_millis = now.0.saturating_sub(self.used_at());
         u128::from(idle_millis) > limit.as_millis()
     }
 }
@@ -204,11 +218,14 @@ impl Shared {
     }
 
     /// Joins the build that is under way, or starts one.
-    fn join_build(self: &Arc<Self>, id: &InstallationId) -> watch::Receiver<Option<Built>> {
+    fn join_build(self: &Arc<Self>, id: &InstallationId, used_at: u64) -> watch::Receiver<Option<Built>> {
         let now = self.clock.now();
         let mut slots = self.lock();
-        match slots.get(id) {
-            Some(Slot::Building(building)) => return building.done.clone(),
+        match slots.get_mut(id) {
+            Some(Slot::Building(building)) => {
+                building.used_at = building.used_at.max(used_at);
+                return building.done.clone();
+            }
             Some(Slot::Kept(kept)) if kept.fresh(now) => {
                 return watch::channel(Some(Ok(Arc::clone(&kept.bundle)))).1;
             }
@@ -224,6 +241,7 @@ impl Shared {
             id.clone(),
             Slot::Building(Building {
                 overtaken_by: Vec::new(),
+                used_at,
                 done: done.clone(),
             }),
         );
@@ -246,7 +264,7 @@ fn evict(slots: &mut HashMap<InstallationId, Slot>) -> Option<InstallationId> {
     let (_, oldest) = slots
         .iter()
         .filter_map(|(id, slot)| match slot {
-            Slot::Kept(kept) => Some((kept.used_at.load(Ordering::Relaxed), id)),
+            Slot::Kept(kept) => Some((kept.used_at(), id)),
             Slot::Building(_) => None,
         })
         .take(16)
@@ -289,7 +307,7 @@ impl Run {
                 if overtaken_by.iter().any(|change| bundle.depends_on(change)) {
                     return None;
                 }
-                let used_at = AtomicU64::new(self.shared.clock.now().0);
+                let used_at = AtomicU64::new(building.used_at);
                 slots.insert(
                     self.id.clone(),
                     Slot::Kept(Kept {

@@ -448,3 +448,47 @@ fn a_replaced_signing_secret_leaves_memory_when_its_overlap_ends() {
     wait_for(&instance, "kiket_bundles 0");
     assert_eq!(deliver(), 2);
 }
+
+#[test]
+fn the_end_of_an_overlap_does_not_take_the_last_matching_certificate_along() {
+    let gated = Gated::open();
+    let (instance, _feed) = gated.start_without_feed(&[("bundle_idle", "48h")]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let callback = json!({
+        "url": format!("https://{nobody}"), "signing_secret_key": "SIGN",
+        "mtls": {"certificate_key": "CERT", "private_key_key": "CERT_KEY"},
+    });
+    instance.register("com.example.mutual", callback, json!({}));
+    instance.install("ins", "com.example.mutual");
+    let pair = || rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+    let (first, second) = (pair(), pair());
+    instance.set("project", "proj", "CERT", &first.cert.pem());
+    instance.set("project", "proj", "CERT_KEY", &first.signing_key.serialize_pem());
+    instance.set("project", "proj", "SIGN", "the-first-signing-secret");
+    instance.enable("ins");
+    instance.set("project", "proj", "SIGN", "the-second-signing-secret");
+    let deliver = || instance.deliver("ins", b"{}").problem();
+    assert_eq!(
+        deliver(),
+        "endpoint-unreachable",
+        "all that a delivery needs but the endpoint is there"
+    );
+    instance.clock.advance(24 * 3_600_000 - 300_000);
+    instance.set("project", "proj", "CERT", &second.cert.pem()); // five minutes before the overlap ends
+    assert_eq!(deliver(), "endpoint-unreachable", "the last matching pair is used");
+    let before = gated.store.calls("slots");
+    instance.clock.advance(300_000);
+    let begun = Instant::now();
+    while gated.store.calls("slots") == before {
+        wait_for(&instance, "kiket_bundles 1");
+        assert!(begun.elapsed() < Duration::from_secs(30), "not built anew");
+    }
+    assert_eq!(deliver(), "endpoint-unreachable", "ten minutes are not over");
+    instance.clock.advance(300_000);
+    assert_eq!(deliver(), "mtls-identity-invalid");
+    instance.clock.advance(48 * 3_600_000 + 1);
+    wait_for(&instance, "kiket_bundles 0");
+}
