@@ -74,7 +74,7 @@ pub async fn slots_of_one_question_are_read_in_one_snapshot(harness: &impl Harne
         tokio::spawn(async move {
             for version in 1.. {
                 if stop.load(Ordering::Relaxed) {
-                    return version;
+                    return;
                 }
                 let writes = pair.clone().map(|slot| Write::Secret {
                     row: secret(slot, version + 1),
@@ -82,15 +82,16 @@ pub async fn slots_of_one_question_are_read_in_one_snapshot(harness: &impl Harne
                 });
                 store.commit(change(writes)).await.unwrap();
             }
-            0
         })
     };
-    for _ in 0..200 {
+    let mut seen = 1;
+    while seen < 20 {
         let rows = store.slots(&pair).await.unwrap();
         assert_eq!(rows[0].meta.version, rows[1].meta.version);
+        seen = rows[0].meta.version;
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(writer.await.unwrap() > 2, "nothing was written meanwhile");
+    writer.await.unwrap();
 }
 
 pub async fn an_installation_comes_with_its_extension_or_not_at_all(harness: &impl Harness) {
