@@ -45,16 +45,12 @@ fn a_warm_delivery_makes_six_system_calls_on_its_worker() {
         .iter()
         .filter(|call| call.thread == "kiket-worker-0");
     let names: Vec<&str> = worker.map(|call| call.name.as_str()).collect();
-    println!(
-        "{} system calls for {DELIVERIES} deliveries, at the end {:?}",
-        names.len(),
-        &names[names.len() - 12..]
-    );
     assert!(names.len() >= DELIVERIES, "the worker was seen");
     assert!(
         names.len() * 10 <= DELIVERIES * SYSTEM_CALLS_TENTHS_MAX,
-        "{} for {DELIVERIES}",
-        names.len()
+        "{} for {DELIVERIES}, at the end {:?}",
+        names.len(),
+        &names[names.len() - 12..]
     );
 }
 
@@ -66,9 +62,7 @@ fn counted(instance: &Instance, installation: &str, bytes: usize, deliveries: us
     (0..20).for_each(|_| deliver()); // reading adapts to the size that comes
     allocations::start(bytes);
     (0..deliveries).for_each(|_| deliver());
-    let counted = allocations::stop();
-    println!("{installation}, {bytes} bytes, {deliveries} deliveries: {counted:?}");
-    counted
+    allocations::stop()
 }
 
 #[test]
@@ -102,8 +96,8 @@ fn a_body_is_copied_at_most_once_on_its_way_from_socket_to_socket() {
         || {
             let (instance, endpoint) = (Instance::start(), Endpoint::start());
             instance.simple(&endpoint.url());
-            // 16 KiB arrive in one piece and stay in the buffer that they were read into: there is no copy. 256 KiB come in
-            // pieces that are gathered once. Either way one block has room for the whole body.
+            // 16 KiB arrive in one piece and stay in the buffer that they were read into: there is no copy. 256 KiB
+            // come in pieces that are gathered once. Either way one block has room for the whole body.
             for (bytes, deliveries) in [(16 * 1024, 200), (256 * 1024, 60)] {
                 let counted = counted(&instance, "ins", bytes, deliveries);
                 assert_eq!(counted.large, deliveries, "{bytes}: {counted:?}");

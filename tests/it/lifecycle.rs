@@ -169,9 +169,10 @@ fn a_unix_socket_is_for_owner_and_group_replaces_a_stale_file_and_leaves_none() 
     assert_refused(&ended, &path.display().to_string());
     assert!(over_unix(&path).starts_with("HTTP/1.1 200 "));
 
+    let home = Arc::clone(&process.home);
     process.signal(Signal::INT);
     assert_eq!(process.wait().code, Some(0));
-    assert!(!path.exists());
+    assert!(!path.exists() && home.path().exists());
 }
 
 #[test]

@@ -353,7 +353,6 @@ fn assert_is_seen(places: &[(String, Vec<u8>)], endpoint: &Endpoint, secrets: &S
     };
     assert_eq!(seen("log", "endpoint-redirected"), 1);
     for (name, word) in [
-        ("kiket.db", "com.example.plain"),
         ("kiket.db-wal", "com.example.plain"),
         ("cmdline", "dispatcher_token_file"),
         ("environ", "PATH="),

@@ -16,5 +16,4 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 passed"), "no test goes by the name {name}: {said}");
-    println!("{said}");
 }

@@ -221,10 +221,9 @@ impl Process {
         ended(&mut child, &self.stdout, &self.log)
     }
 
-    /// Asks for the end twice, which is at once, and waits for it.
+    /// Asks for the end once everything is done, and waits for it.
     pub fn stop(self) -> Ended {
         self.signal(Signal::TERM);
-        let _ = kill_process(self.pid, Signal::TERM); // it may have ended
         self.wait()
     }
 }
