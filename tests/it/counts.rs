@@ -34,6 +34,7 @@ fn a_warm_delivery_makes_six_system_calls_on_its_worker() {
     traced.process.simple(&endpoint.url(), "value");
     let mut dispatcher = traced.process.connect();
     let request = invocation("ins", &body(1024));
+    traced.deliver_cold(&mut dispatcher, &request);
     let mut deliver = || assert_eq!(dispatcher.exchange(&request).status, 200);
     (0..10).for_each(|_| deliver());
     traced.mark("from");

@@ -22,23 +22,19 @@ fn a_warm_delivery_writes_to_sockets_and_the_log_only_and_no_value_anywhere_else
     let (traced, endpoint) = (Traced::start(&[]), Endpoint::start());
     traced.process.simple(&endpoint.url(), VALUES[0]);
     let mut dispatcher = traced.process.connect();
-    let mut deliver = || {
-        let answer = dispatcher.exchange(&invocation(
-            "ins",
-            b"{\"id\":\"inv_1\",\"payload\":\"canary-payload-d07a\"}",
-        ));
-        assert_eq!(answer.status, 200, "{answer:?}");
-    };
+    let request = invocation("ins", b"{\"id\":\"inv_1\",\"payload\":\"canary-payload-d07a\"}");
     traced.mark("cold");
-    deliver();
+    traced.deliver_cold(&mut dispatcher, &request);
     traced.mark("warm");
-    (0..DELIVERIES).for_each(|_| deliver());
+    for _ in 0..DELIVERIES {
+        assert_eq!(dispatcher.exchange(&request).status, 200);
+    }
     // The log's writer is part of it.
     traced.process.log.wait_for("\"outcome\":\"delivered\"", DELIVERIES + 1);
     traced.mark("warmed");
     traced.process.set("KEY", VALUES[1]);
     traced.mark("written");
-    deliver();
+    traced.deliver_cold(&mut dispatcher, &request);
     let operator_token = traced.process.token.clone();
     let calls = traced.finish();
 

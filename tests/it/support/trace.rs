@@ -5,6 +5,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use super::http::Client;
 use super::process::{Home, Process, Settings};
 
 /// An instance whose system calls are all written down.
@@ -172,6 +173,20 @@ impl Traced {
     /// Puts a mark into the trace: what was answered before stands before it.
     pub fn mark(&self, name: &str) {
         assert_eq!(self.process.health(&format!("/livez?{name}")).status, 200);
+    }
+
+    /// Delivers until it succeeds. A value is only released once its audit entry is stored, for which a delivery waits a
+    /// quarter of a second; under `strace` on a busy machine that is not always enough, and the dispatcher tries again.
+    pub fn deliver_cold(&self, dispatcher: &mut Client, request: &[u8]) {
+        for _ in 0..50 {
+            let answer = dispatcher.exchange(request);
+            match answer.status {
+                200 => return,
+                503 => assert_eq!(answer.json()["retryable"], true, "{answer:?}"),
+                _ => panic!("{answer:?}"),
+            }
+        }
+        panic!("no delivery succeeds");
     }
 
     /// Ends the instance and gives all it called, in order.
