@@ -56,7 +56,7 @@ pub struct Delivered {
     pub attempts: u32,
 }
 
-/// One worker's way to all endpoints. Lives on the worker's thread; its tasks run in the worker's `LocalSet`.
+/// One worker's way to all endpoints. Lives on the worker's thread; its tasks run on the worker's runtime.
 pub struct Deliverer {
     egress: Arc<Egress>,
     limits: DeliveryLimits,

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -65,15 +65,20 @@ impl Workers {
                 closing: closing.clone(),
                 connections: Arc::clone(&connections),
             };
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| WorkerError(error.kind()))?;
             let make = make.clone();
+            let (built, is_built) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("kiket-worker-{n}"))
-                .spawn(move || LocalSet::new().block_on(&runtime, room.run(Rc::new(make()), accepted)))
+                .spawn(move || match runtime() {
+                    Ok(runtime) => {
+                        let _ = built.send(Ok(())); // it is waited for
+                        runtime.block_on(room.run(Rc::new(make()), accepted));
+                    }
+                    Err(error) => drop(built.send(Err(error.kind()))),
+                })
                 .map_err(|error| WorkerError(error.kind()))?;
+            let gone = Err(io::ErrorKind::BrokenPipe);
+            is_built.recv().unwrap_or(gone).map_err(WorkerError)?;
             workers.push(Worker { inbox, connections });
             threads.push(thread);
         }
@@ -91,6 +96,13 @@ impl Workers {
             let _ = worker.inbox.send(accepted); // it fails only once the process is ending
         }
     }
+}
+
+/// A runtime of the current thread, for tasks that stay on it: they are scheduled without a lock.
+fn runtime() -> io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
 }
 
 /// What a worker's thread runs in.
