@@ -72,6 +72,7 @@ fn rotate_under_load(alpn: &'static [&'static str], workers: &str) {
     let tenant = tenant(&instance, &endpoint, &identities[0], &authority);
     let done = AtomicBool::new(false);
     let delivered: usize = thread::scope(|scope| {
+        let stop = Stop(&done);
         let load: Vec<_> = (0..THREADS)
             .map(|_| scope.spawn(|| deliver_until(&instance, &done)))
             .collect();
@@ -92,7 +93,7 @@ fn rotate_under_load(alpn: &'static [&'static str], workers: &str) {
                 pair[1].fingerprint()
             );
         }
-        done.store(true, Ordering::SeqCst);
+        drop(stop);
         load.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(endpoint.seen().len(), delivered + 3 * ROTATIONS);
@@ -104,6 +105,15 @@ fn rotate_under_load(alpn: &'static [&'static str], workers: &str) {
             .all(|session| session.closed || session.certificate == Some(current))
     });
     assert_eq!(shown(&instance, &endpoint, "last"), current);
+}
+
+/// Ends the load, also where the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Delivers over one connection until told; every delivery has to succeed.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -16,6 +17,9 @@ use super::support::problem::assert_problem;
 use super::support::tenant::{Tenant, mutual_callback, trusting};
 use super::support::tls_endpoint::{H1, H2, Opening, Reply, Setup, ok};
 
+/// Longer than anything takes; a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 const BODY: &[u8] = b"{\"id\":\"inv_1\",\"payload\":[1,2,3]}";
 
 /// An endpoint over plain HTTP that reads of the next request exactly as many bytes as it is told, then closes.
@@ -23,6 +27,8 @@ const BODY: &[u8] = b"{\"id\":\"inv_1\",\"payload\":[1,2,3]}";
 struct Closing {
     url: String,
     state: Arc<Mutex<State>>,
+    /// Hears of each connection's end.
+    closed: mpsc::Receiver<()>,
 }
 
 #[derive(Default)]
@@ -44,12 +50,14 @@ impl Closing {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = Arc::clone(&state);
+        let (told, closed) = mpsc::channel();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 serve(stream.unwrap(), &shared);
+                let _ = told.send(()); // the test may be over
             }
         });
-        Self { url, state }
+        Self { url, state, closed }
     }
 
     /// What the next connection does.
@@ -209,21 +217,17 @@ fn a_connection_that_the_endpoint_closed_while_it_was_idle_is_passed_over() {
         assert_eq!(endpoint.seen().len(), 5);
     }
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let instance = Instance::start();
-    instance.simple(&format!("http://{}", listener.local_addr().unwrap()));
-    for _ in 0..20 {
-        thread::scope(|scope| {
-            let delivery = scope.spawn(|| instance.deliver("ins", BODY));
-            let (mut stream, _) = listener.accept().unwrap();
-            read_whole(&mut stream).unwrap();
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                .unwrap();
-            let answer = delivery.join().unwrap();
-            assert_eq!((answer.status, answer.header("x-kiket-attempts")), (200, Some("1")));
-            // Closed here, after the answer and before the next delivery.
-        });
+    let closing = Closing::start();
+    let (instance, _) = measured(&closing);
+    for round in 0..20 {
+        closing.closed.recv_timeout(PATIENCE).unwrap();
+        closing.next(1, 0); // closes after its answer, without a word
+        let answer = instance.deliver("ins", BODY);
+        assert_eq!(
+            (answer.status, answer.header("x-kiket-attempts")),
+            (200, Some("1")),
+            "{round}"
+        );
     }
 }
 
