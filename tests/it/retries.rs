@@ -117,6 +117,7 @@ fn measured(closing: &Closing) -> (Instance, usize) {
     instance.simple(&closing.url);
     closing.next(1, 0);
     assert_eq!(instance.deliver("ins", BODY).status, 200);
+    closing.closed.recv_timeout(PATIENCE).unwrap();
     let length = closing.state.lock().unwrap().length;
     assert!(length > BODY.len());
     (instance, length)
@@ -220,7 +221,6 @@ fn a_connection_that_the_endpoint_closed_while_it_was_idle_is_passed_over() {
     let closing = Closing::start();
     let (instance, _) = measured(&closing);
     for round in 0..20 {
-        closing.closed.recv_timeout(PATIENCE).unwrap();
         closing.next(1, 0); // closes after its answer, without a word
         let answer = instance.deliver("ins", BODY);
         assert_eq!(
@@ -228,6 +228,7 @@ fn a_connection_that_the_endpoint_closed_while_it_was_idle_is_passed_over() {
             (200, Some("1")),
             "{round}"
         );
+        closing.closed.recv_timeout(PATIENCE).unwrap();
     }
 }
 
