@@ -199,11 +199,13 @@ impl Deliverer {
             Ok(response) => self.accept(response, Carrier::H2(shared), outbound.deadline),
             Err(mut error) => {
                 let is_unsent = error.take_message().is_some() || is_unprocessed(error.error());
+                let kind = match failure_kind(error.error()) {
+                    // What was not processed may be sent again later, whatever word the endpoint used.
+                    FailureKind::Protocol if is_unsent => FailureKind::Unreachable,
+                    kind => kind,
+                };
                 let again = if is_unsent { Again::AtOnce } else { Again::No };
-                Err(Failed {
-                    kind: failure_kind(error.error()),
-                    again,
-                })
+                Err(Failed { kind, again })
             }
         }
     }
