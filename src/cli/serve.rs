@@ -65,8 +65,9 @@ fn serve(setup: Setup, log: &LogHandle) -> Exit {
             &format!("signals cannot be handled: {}", error.kind()),
         );
     }
-    let (proxy, admin, metrics) = (running.proxy(), running.admin(), running.metrics());
-    tracing::info!(?proxy, %admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
+    let proxy: Vec<String> = running.proxy().iter().map(ToString::to_string).collect();
+    let (proxy, admin, metrics) = (proxy.join(","), running.admin(), running.metrics());
+    tracing::info!(%proxy, %admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
     running.wait();
     tracing::info!("stopped");
     log.flush();

@@ -166,11 +166,12 @@ impl Process {
         let Some(serving) = log.line_with("serving") else {
             panic!("{command:?} ended: {}", log.text());
         };
+        // `"name":"…"` or `name=…`: several addresses are separated by commas.
         let after = |name: &str| {
             let (_, rest) = serving.split_once(name)?;
-            let rest = &rest[..rest.find([',', ' ', '}']).unwrap_or(rest.len())];
-            let address = rest.trim_matches(|c: char| !c.is_ascii_digit());
-            address.parse::<SocketAddr>().ok()
+            let rest = rest.trim_start_matches(['"', ':', '=']);
+            let value = &rest[..rest.find(['"', ' ']).unwrap_or(rest.len())];
+            value.split(',').find_map(|address| address.parse::<SocketAddr>().ok())
         };
         let operator = Operator {
             admin: after("admin").unwrap(),
@@ -183,7 +184,7 @@ impl Process {
             pid: served_by(&child),
             child: Some(child),
             operator,
-            proxy: after("Tcp("),
+            proxy: after("proxy"),
             metrics: after("metrics").unwrap(),
         }
     }
