@@ -138,8 +138,26 @@ pub trait Store: Send + Sync + 'static {
     /// Where every chain ends.
     async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError>;
 
-    /// The checkpoints of one chain, oldest first.
-    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError>;
+    /// Where one chain ends.
+    async fn chain_head(&self, organization: Option<&OrganizationId>) -> Result<Option<ChainHead>, StoreError>;
+
+    /// Every chain that anything is left of: an entry, a head or a checkpoint.
+    async fn chains(&self) -> Result<Vec<Option<OrganizationId>>, StoreError>;
+
+    /// The checkpoints of one chain from a position on, oldest first.
+    async fn checkpoints(
+        &self,
+        organization: Option<&OrganizationId>,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<CheckpointRow>, StoreError>;
+
+    /// The last checkpoint of one chain that was signed before a moment.
+    async fn last_checkpoint(
+        &self,
+        organization: Option<&OrganizationId>,
+        before: Timestamp,
+    ) -> Result<Option<CheckpointRow>, StoreError>;
 
     /// What was changed behind a position, in commit order, and the position now reached. May repeat, never misses.
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError>;

@@ -417,6 +417,8 @@ pub struct Change {
 /// An audit entry as it stands in its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkedEntry {
+    /// Position in the whole log: later entries have higher ones.
+    pub position: u64,
     /// Position in its chain, from 1, without gaps.
     pub sequence: u64,
     /// The entry.

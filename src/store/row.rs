@@ -256,6 +256,7 @@ pub(super) fn chain_head(row: &impl Columns) -> Result<ChainHead, StoreError> {
 
 pub(super) fn linked_entry(row: &impl Columns) -> Result<LinkedEntry, StoreError> {
     Ok(LinkedEntry {
+        position: row.count("position")?,
         sequence: row.count("sequence")?,
         entry: audit_entry(row)?,
         link: Link {
@@ -265,12 +266,21 @@ pub(super) fn linked_entry(row: &impl Columns) -> Result<LinkedEntry, StoreError
     })
 }
 
+/// A yes or no as it is written; another number would be an edit that nobody sees.
+fn flag(number: i64) -> Result<bool, StoreError> {
+    match number {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(StoreError::Damaged),
+    }
+}
+
 fn small(number: i64) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| StoreError::Damaged)
 }
 
 /// An organization, or nobody in particular.
-fn organization(text: &str) -> Result<Option<OrganizationId>, StoreError> {
+pub(super) fn organization(text: &str) -> Result<Option<OrganizationId>, StoreError> {
     if text.is_empty() {
         Ok(None)
     } else {
@@ -289,7 +299,8 @@ fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {
             destination,
             count: unsigned(count)?,
         }),
-        _ => None,
+        (None, None) => None,
+        _ => return Err(StoreError::Damaged),
     };
     Ok(AuditEntry {
         organization: organization(&row.text("chain")?)?,
@@ -305,7 +316,7 @@ fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {
         subject: row.text_or_null("subject")?.map(|id| ScopeId::parse(&id)).transpose()?,
         key: row.text_or_null("key")?.map(|key| SecretKey::parse(&key)).transpose()?,
         version: row.number_or_null("version")?.map(unsigned).transpose()?,
-        external: row.number("external")? != 0,
+        external: flag(row.number("external")?)?,
         delivered,
     })
 }

@@ -13,6 +13,7 @@ use super::read::{before, listed, one_more, owner};
 use crate::crypto::chain::{ChainKey, GENESIS, Link};
 use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
 use crate::domain::id::OrganizationId;
+use crate::domain::time::Timestamp;
 
 /// Appends entries to their chains, each link over the one before.
 pub(super) async fn append(
@@ -196,14 +197,49 @@ pub(super) async fn chain_heads(pool: &SqlitePool) -> Result<Vec<ChainHead>, Sto
     rows.map_err(failed)?.iter().map(row::chain_head).collect()
 }
 
+pub(super) async fn chain_head(
+    pool: &SqlitePool,
+    organization: Option<&OrganizationId>,
+) -> Result<Option<ChainHead>, StoreError> {
+    let query = sqlx::query("SELECT * FROM chain_heads WHERE chain = ?1").bind(chain_of(organization));
+    let row = query.fetch_optional(pool).await.map_err(failed)?;
+    row.as_ref().map(row::chain_head).transpose()
+}
+
+pub(super) async fn chains(pool: &SqlitePool) -> Result<Vec<Option<OrganizationId>>, StoreError> {
+    let named: Vec<String> = sqlx::query_scalar(
+        "SELECT chain FROM chain_heads UNION SELECT chain FROM checkpoints UNION SELECT chain FROM audit ORDER BY 1",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    named.iter().map(|chain| row::organization(chain)).collect()
+}
+
 pub(super) async fn checkpoints(
     pool: &SqlitePool,
     organization: Option<&OrganizationId>,
+    from: u64,
+    limit: u32,
 ) -> Result<Vec<CheckpointRow>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 ORDER BY sequence")
+    let rows = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 AND sequence >= ?2 ORDER BY sequence LIMIT ?3")
         .bind(chain_of(organization))
+        .bind(signed(from))
+        .bind(i64::from(limit))
         .fetch_all(pool)
         .await
         .map_err(failed)?;
     rows.iter().map(row::checkpoint).collect()
+}
+
+pub(super) async fn last_checkpoint(
+    pool: &SqlitePool,
+    organization: Option<&OrganizationId>,
+    before: Timestamp,
+) -> Result<Option<CheckpointRow>, StoreError> {
+    let query = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 AND at < ?2 ORDER BY sequence DESC LIMIT 1")
+        .bind(chain_of(organization))
+        .bind(signed(before.0));
+    let row = query.fetch_optional(pool).await.map_err(failed)?;
+    row.as_ref().map(row::checkpoint).transpose()
 }

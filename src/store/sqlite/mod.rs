@@ -313,8 +313,29 @@ impl Store for SqliteStore {
         audit::chain_heads(&self.readers).await
     }
 
-    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError> {
-        audit::checkpoints(&self.readers, organization).await
+    async fn chain_head(&self, organization: Option<&OrganizationId>) -> Result<Option<ChainHead>, StoreError> {
+        audit::chain_head(&self.readers, organization).await
+    }
+
+    async fn chains(&self) -> Result<Vec<Option<OrganizationId>>, StoreError> {
+        audit::chains(&self.readers).await
+    }
+
+    async fn checkpoints(
+        &self,
+        organization: Option<&OrganizationId>,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<CheckpointRow>, StoreError> {
+        audit::checkpoints(&self.readers, organization, from, limit).await
+    }
+
+    async fn last_checkpoint(
+        &self,
+        organization: Option<&OrganizationId>,
+        before: Timestamp,
+    ) -> Result<Option<CheckpointRow>, StoreError> {
+        audit::last_checkpoint(&self.readers, organization, before).await
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

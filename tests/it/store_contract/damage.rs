@@ -60,6 +60,11 @@ pub async fn an_edited_row_is_damaged_and_says_nothing_of_itself(harness: &impl 
             ["token", "token"],
         ),
         ("UPDATE audit SET action = 'kiket-canary'", ["chain", "chain"]),
+        (
+            "UPDATE audit SET action = 'secret.get', external = 2",
+            ["chain", "chain"],
+        ),
+        ("UPDATE audit SET external = 1, count = NULL", ["chain", "chain"]),
     ];
     for (sql, reads) in edits {
         harness.damage(sql).await;

@@ -4,6 +4,7 @@
 //! its own; each case then is a test of its own there.
 
 mod audit;
+mod checkpoints;
 mod commits;
 mod damage;
 mod feed;
@@ -71,6 +72,9 @@ macro_rules! store_contract {
             audit::a_change_that_fails_leaves_no_entry,
             audit::a_chain_goes_on_after_a_restart_and_is_read_from_any_position,
             audit::a_chain_does_not_hold_under_another_key_or_after_an_edit,
+            checkpoints::every_chain_is_named_and_ends_where_its_head_says,
+            checkpoints::checkpoints_are_read_from_any_position_and_the_last_before_a_moment,
+            checkpoints::a_chain_is_removed_up_to_a_checkpoint_only_and_goes_on_from_there,
             feed::every_change_is_told_in_commit_order,
             feed::a_position_outlives_a_restart_and_misses_nothing,
             feed::a_position_never_goes_back_and_a_failed_change_is_not_told,

@@ -305,8 +305,31 @@ impl Store for GatedStore {
         self.pass("chain_heads", self.inner.chain_heads()).await
     }
 
-    async fn checkpoints(&self, organization: Option<&OrganizationId>) -> Result<Vec<CheckpointRow>, StoreError> {
-        self.pass("checkpoints", self.inner.checkpoints(organization)).await
+    async fn chain_head(&self, organization: Option<&OrganizationId>) -> Result<Option<ChainHead>, StoreError> {
+        self.pass("chain_head", self.inner.chain_head(organization)).await
+    }
+
+    async fn chains(&self) -> Result<Vec<Option<OrganizationId>>, StoreError> {
+        self.pass("chains", self.inner.chains()).await
+    }
+
+    async fn checkpoints(
+        &self,
+        organization: Option<&OrganizationId>,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<CheckpointRow>, StoreError> {
+        self.pass("checkpoints", self.inner.checkpoints(organization, from, limit))
+            .await
+    }
+
+    async fn last_checkpoint(
+        &self,
+        organization: Option<&OrganizationId>,
+        before: Timestamp,
+    ) -> Result<Option<CheckpointRow>, StoreError> {
+        self.pass("last_checkpoint", self.inner.last_checkpoint(organization, before))
+            .await
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
