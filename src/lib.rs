@@ -13,7 +13,7 @@
 //! | 0 | [`domain`] | rules and records: scopes, manifests, resolution, the payload's scan and splice |
 //! | 1 | [`clock`] [`config`] [`crypto`] [`guard`] [`shutdown`] [`telemetry`] | what everything stands on |
 //! | 2 | [`egress`] [`server`] [`store`] | the guarded way out, the listeners, the rows |
-//! | 3 | [`delivery`] | one attempt after another over pooled connections |
+//! | 3 | [`audit`] [`delivery`] | what keeps the log whole; one attempt after another over pooled connections |
 //! | 4 | [`registry`] [`secrets`] | use cases over extensions, installations and their secrets |
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
 //! | 6 | [`admin`] [`proxy`] | control plane and data plane |
@@ -54,6 +54,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod bundles;
 pub mod cli;
 pub mod clock;

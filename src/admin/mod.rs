@@ -20,6 +20,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::Recorder;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::domain::change::OnCommitted;
@@ -44,6 +45,8 @@ pub struct Control {
     pub registry: Arc<Registry>,
     /// Secrets.
     pub secrets: Arc<SecretManager>,
+    /// What keeps the audit log whole.
+    pub recorder: Arc<Recorder>,
     /// Called after a commit and before its answer: what this instance has cached is dropped.
     pub on_committed: OnCommitted,
     /// The first operator's token, valid while no other is stored.

@@ -16,9 +16,10 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::Runtime;
 
+use crate::audit::Recorder;
 use crate::clock::Clock;
 use crate::config::{Config, Listen, SecretFileError};
-use crate::crypto::keyring::Keyring;
+use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
@@ -82,6 +83,9 @@ pub enum StartError {
     /// No TLS client can be made.
     #[error("no TLS client can be made: {0}")]
     Tls(#[from] IdentityError),
+    /// A key of the keyring cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// No thread could be started.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -112,6 +116,7 @@ struct Parts {
     drained: tokio::task::JoinHandle<()>,
     closing: Closing,
     store: SharedStore,
+    recorder: Arc<Recorder>,
     clock: Arc<dyn Clock>,
     actor: Actor,
     log: LogHandle,
@@ -161,6 +166,8 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         planes.metrics(),
         shutdown.hard().clone(),
     ));
+    let recorder = planes.recorder();
+    control.spawn(Arc::clone(&recorder).run(Arc::clone(&clock), shutdown.hard().clone()));
     let drained = control.spawn(drain::watch(
         planes.health(),
         planes.drain_grace(),
@@ -173,6 +180,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         drained,
         closing,
         store,
+        recorder,
         clock,
         actor,
         log,
@@ -241,6 +249,7 @@ impl Running {
                 drained,
                 closing,
                 store,
+                recorder,
                 clock,
                 actor,
                 log,
@@ -250,12 +259,11 @@ impl Running {
             for worker in workers {
                 let _ = worker.join(); // a worker that panicked is gone as well
             }
-            let stop = lifecycle(&actor, &*clock, Action::InstanceStop);
-            if control.block_on(store.record(vec![stop])).is_err() {
-                tracing::error!("the stop could not be recorded in the audit log");
+            if control.block_on(finish(&store, &recorder, &actor, &*clock)).is_err() {
+                tracing::error!("the stop, or what was counted last, could not be recorded in the audit log");
             }
             self.shutdown.stop_now();
-            drop(store);
+            drop((store, recorder));
             drop(control);
             log.flush();
         }
@@ -284,6 +292,15 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, Sock
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// The last that the audit log is told: what was counted, the stop, and the signed heads of all that grew.
+async fn finish(store: &SharedStore, recorder: &Recorder, actor: &Actor, clock: &dyn Clock) -> Result<(), StoreError> {
+    let flushed = recorder.flush(clock.now()).await;
+    store
+        .record(vec![lifecycle(actor, clock, Action::InstanceStop)])
+        .await?;
+    recorder.checkpoint(clock.now()).await.and(flushed)
 }
 
 /// Who this process is in the audit log.

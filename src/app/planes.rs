@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::health::{self, Health, Phase};
 use super::{Setup, StartError, feed};
 use crate::admin::{self, Control};
+use crate::audit::{PolicyIsAuthentic, Recorder};
 use crate::bundles::{Builder, Bundles};
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
@@ -23,7 +24,7 @@ use crate::domain::audit::Actor;
 use crate::egress::{AllowList, Egress, Resolver, roots};
 use crate::guard;
 use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy};
-use crate::registry::{DestinationPolicy, Registry};
+use crate::registry::{self, DestinationPolicy, Registry};
 use crate::secrets::manage::SecretManager;
 use crate::secrets::resolve::SecretResolver;
 use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges};
@@ -44,6 +45,7 @@ pub(super) struct Planes {
     counts: Arc<DeliveryCounts>,
     control: Control,
     health: Arc<Health>,
+    recorder: Arc<Recorder>,
     drain_grace: Duration,
     workers: usize,
 }
@@ -71,6 +73,12 @@ pub(super) fn build(
     metrics.store_up.set(1);
     let allow = AllowList::new(config.egress_allow_cidrs.clone());
     let tls = TlsClients::new(roots::load(config.egress_ca_file.as_deref())?);
+    let recorder = Arc::new(Recorder::new(
+        Arc::clone(&store),
+        &keyring,
+        actor.clone(),
+        policy_is_authentic(&keyring),
+    )?);
     let secrets = SecretResolver::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), actor);
     let prefix = match config.signature_prefix {
         config::SignaturePrefix::Bare => SignaturePrefix::Bare,
@@ -82,6 +90,7 @@ pub(super) fn build(
         secrets,
         tls,
         prefix,
+        recorder.deliveries().clone(),
         Arc::clone(&clock),
     )?;
     let bundles = Bundles::new(builder, Arc::clone(&clock), control.clone(), config.bundle_idle);
@@ -107,6 +116,7 @@ pub(super) fn build(
         clock: Arc::clone(&clock),
         registry: Arc::new(registry),
         secrets: Arc::new(manager),
+        recorder: Arc::clone(&recorder),
         on_committed: feed::on_committed(bundles.clone()),
     };
     let auth = dispatcher_auth(&config)?;
@@ -118,6 +128,7 @@ pub(super) fn build(
         load,
         log,
         metrics,
+        recorder: Arc::clone(&recorder),
         ids,
     });
     Ok(Planes {
@@ -130,6 +141,7 @@ pub(super) fn build(
         counts,
         control: admin,
         health,
+        recorder,
         drain_grace: config.drain_grace,
         workers: config.workers,
     })
@@ -144,6 +156,11 @@ fn limits(config: &Config) -> Limits {
         header_read_timeout: config.header_read_timeout,
         body_read_timeout: config.body_read_timeout,
     }
+}
+
+fn policy_is_authentic(keyring: &Arc<Keyring>) -> PolicyIsAuthentic {
+    let keyring = Arc::clone(keyring);
+    Arc::new(move |row| registry::policy_is_authentic(&keyring, row))
 }
 
 fn bootstrap_token(config: &Config, keyring: &Keyring) -> Result<Option<[u8; 32]>, StartError> {
@@ -219,6 +236,10 @@ impl Planes {
 
     pub(super) fn bundles(&self) -> Bundles {
         self.data.bundles.clone()
+    }
+
+    pub(super) fn recorder(&self) -> Arc<Recorder> {
+        Arc::clone(&self.recorder)
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::{Bundle, Dependencies, Obstacle, Ready, Standing};
+use crate::audit::Deliveries;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::crypto::signature::{SignaturePrefix, Signers, SigningSecret};
@@ -38,6 +39,7 @@ pub struct Builder {
     tls: TlsClients,
     plain: TlsClient,
     prefix: SignaturePrefix,
+    deliveries: Deliveries,
     clock: Arc<dyn Clock>,
     identities: Mutex<HashMap<InstallationId, LastIdentity>>,
 }
@@ -84,6 +86,7 @@ impl Builder {
         secrets: SecretResolver,
         tls: TlsClients,
         prefix: SignaturePrefix,
+        deliveries: Deliveries,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IdentityError> {
         let plain = tls.plain(None)?;
@@ -95,6 +98,7 @@ impl Builder {
             tls,
             plain,
             prefix,
+            deliveries,
             clock,
             identities,
         })
@@ -177,7 +181,10 @@ impl Builder {
             Ok(signers) => signers,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
+        let organization = registered.installation.organization.clone();
+        let origin = destination.origin().to_string();
         Ok(Ok(Ready {
+            uses: self.deliveries.counter(organization, origin, opened.uses),
             route: Arc::new(route),
             fragment: Bytes::from_owner(rendered),
             keys_injected,

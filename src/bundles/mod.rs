@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::audit::UseCounter;
 use crate::crypto::signature::Signers;
 use crate::delivery::Route;
 use crate::domain::change::Changed;
@@ -55,6 +56,8 @@ pub enum Standing {
 /// All that a delivery to an enabled, complete installation uses.
 #[derive(Debug)]
 pub struct Ready {
+    /// Counts deliveries for the audit log.
+    pub uses: Arc<UseCounter>,
     /// Where to, how long, over which identity.
     pub route: Arc<Route>,
     /// `,"secrets":{…},"secret_status":{…}`: goes before the payload's final brace. Wiped when dropped.

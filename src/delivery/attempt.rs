@@ -42,7 +42,7 @@ pub struct Outbound<'a> {
     pub body: Enriched,
     /// When the whole delivery, answer included, has to be over.
     pub deadline: Instant,
-    /// Signs, fresh at every attempt.
+    /// Signs, fresh at every attempt. Called when there is a connection, right before the request goes out over it.
     pub sign: &'a dyn Fn(&mut HeaderMap),
 }
 

@@ -33,8 +33,16 @@ vocabulary!(
         SecretDelivered = "secret.delivered",
         /// A placeholder was scaffolded.
         SecretScaffold = "secret.scaffold",
+        /// An extension was read.
+        ExtensionGet = "extension.get",
+        /// Extensions were listed.
+        ExtensionList = "extension.list",
         /// A manifest was registered or replaced.
         ExtensionPut = "extension.put",
+        /// An installation and its checklist were read.
+        InstallationGet = "installation.get",
+        /// Installations were listed.
+        InstallationList = "installation.list",
         /// An extension was installed.
         InstallationCreate = "installation.create",
         /// An installation was changed.
@@ -59,6 +67,8 @@ vocabulary!(
         AuditVerify = "audit.verify",
         /// Entries past their retention were removed.
         AuditPrune = "audit.prune",
+        /// Callers that showed no valid token were turned away: see [`Delivered`].
+        AuthRefuse = "auth.refuse",
         /// An instance started.
         InstanceStart = "instance.start",
         /// An instance stopped.
@@ -128,18 +138,19 @@ pub struct AuditEntry {
     pub subject: Option<ScopeId>,
     /// Which key, where it concerns a secret.
     pub key: Option<SecretKey>,
-    /// Which version of it.
+    /// Which version of it; for [`Action::AuditPrune`] the position of the last entry that was removed.
     pub version: Option<u64>,
     /// Whether the value stands in an external backend.
     pub external: bool,
-    /// For [`Action::SecretDelivered`]: where to, and how often.
+    /// For [`Action::SecretDelivered`] and [`Action::AuthRefuse`]: where to, and how often.
     pub delivered: Option<Delivered>,
 }
 
-/// Deliveries of one key to one destination within a minute, served from memory.
+/// What is counted for a minute instead of recorded one by one: deliveries of one key to one destination, or
+/// requests that were turned away for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// The destination's origin.
+    /// The destination's origin, or the plane that turned requests away.
     pub destination: String,
     /// How many.
     pub count: u64,

@@ -8,6 +8,7 @@ mod invocation;
 mod record;
 mod respond;
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::audit::{Recorder, Stranger};
 use crate::bundles::{BuildError, Bundle, Bundles, Ready, Standing};
 use crate::clock::Clock;
 use crate::crypto::signature::message_id;
@@ -54,6 +56,8 @@ pub struct Shared {
     pub log: LogHandle,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Counts dispatchers that are none.
+    pub recorder: Arc<Recorder>,
     /// The deliveries' ids.
     pub ids: DeliveryIds,
 }
@@ -105,7 +109,8 @@ impl Proxy {
         record.admit(load.admit().ok_or(Problem::Overloaded)?);
         let declared = server::declared_length(&head.headers);
         invocation::check_head(head, declared, load.limits().body_bytes_max)?;
-        self.shared.auth.check(&head.headers)?;
+        let is_let_in = self.shared.auth.check(&head.headers);
+        is_let_in.inspect_err(|_| self.shared.recorder.turned_away(Stranger::Dispatcher))?;
         invocation::check_path(&head.uri)?;
         let (invocation, held) = server::read_body(body, declared, load).await?;
         record.held = Some(held);
@@ -143,7 +148,12 @@ impl Proxy {
     ) -> Result<Delivered, Refusal> {
         let target = invocation::target(&head.uri, &ready.route.destination.path_prefix)?;
         let pieces = body.clone();
+        let counted = Cell::new(false);
         let sign = |headers: &mut HeaderMap| {
+            // From here on the values are out of our hands, however the delivery ends.
+            if !counted.replace(true) {
+                ready.uses.delivered();
+            }
             if let Some(signers) = &ready.signers {
                 signers
                     .sign(self.shared.clock.now(), message_id, pieces.pieces())

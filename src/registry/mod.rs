@@ -5,6 +5,7 @@
 
 mod extensions;
 mod installations;
+mod policies;
 mod tokens;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::store::{ExtensionRow, InstallationRow, SharedStore, StoreError};
 
 pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
+pub use policies::{policy_is_authentic, sealed_policy};
 pub use tokens::{sealed_token, token_is_authentic};
 
 /// Which destinations may be registered.

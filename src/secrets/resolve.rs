@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::audit::Use;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
@@ -55,6 +56,8 @@ pub struct Opened {
     pub scope_hits: ScopeHits,
     /// Which row each handshake secret came from: equal stamps mean an equal identity.
     pub handshake_stamp: Vec<(Slot, u64)>,
+    /// Every value that was opened, for the log.
+    pub uses: Vec<Use>,
 }
 
 /// Why a delivery to this installation cannot be made, although every source answered. Nothing was opened.
@@ -89,6 +92,23 @@ struct Winners<'a> {
     private_key: Option<&'a SecretRow>,
     ca: Option<&'a SecretRow>,
     signing: Vec<&'a SecretRow>,
+}
+
+impl Winners<'_> {
+    fn uses(&self) -> Vec<Use> {
+        let used = |row: &SecretRow, source| Use {
+            slot: row.meta.slot.clone(),
+            version: row.meta.version,
+            external: row.meta.kind == SecretKind::Reference,
+            source,
+        };
+        let handshake = [self.certificate, self.private_key, self.ca];
+        let payload = self.payload.iter().map(|row| used(row, Source::Delivery));
+        payload
+            .chain(handshake.into_iter().flatten().map(|row| used(row, Source::Handshake)))
+            .chain(self.signing.iter().map(|row| used(row, Source::Signing)))
+            .collect()
+    }
 }
 
 impl SecretResolver {
@@ -133,8 +153,9 @@ impl SecretResolver {
         let outcome = match chosen {
             Err(blocked) => Err(blocked),
             Ok(winners) => {
-                self.record_loads(installation, &winners).await?;
-                Ok(self.open_all(&winners)?)
+                let uses = winners.uses();
+                self.record_loads(installation, &uses).await?;
+                Ok(self.open_all(&winners, uses)?)
             }
         };
         Ok(Resolution {
@@ -144,24 +165,17 @@ impl SecretResolver {
         })
     }
 
-    async fn record_loads(&self, installation: &Installation, winners: &Winners<'_>) -> Result<(), ResolveError> {
+    async fn record_loads(&self, installation: &Installation, uses: &[Use]) -> Result<(), ResolveError> {
         let at = self.clock.now();
-        let entry = |row: &SecretRow, source: Source| {
+        let entry = |used: &Use| {
             let organization = Some(installation.organization.clone());
-            AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, source).about(
-                &row.meta.slot,
-                row.meta.version,
-                row.meta.kind == SecretKind::Reference,
+            AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, used.source).about(
+                &used.slot,
+                used.version,
+                used.external,
             )
         };
-        let handshake = [winners.certificate, winners.private_key, winners.ca];
-        let entries: Vec<AuditEntry> = winners
-            .payload
-            .iter()
-            .map(|row| entry(row, Source::Delivery))
-            .chain(handshake.into_iter().flatten().map(|row| entry(row, Source::Handshake)))
-            .chain(winners.signing.iter().map(|row| entry(row, Source::Signing)))
-            .collect();
+        let entries: Vec<AuditEntry> = uses.iter().map(entry).collect();
         if entries.is_empty() {
             return Ok(());
         }
@@ -171,7 +185,7 @@ impl SecretResolver {
         }
     }
 
-    fn open_all(&self, winners: &Winners<'_>) -> Result<Opened, ResolveError> {
+    fn open_all(&self, winners: &Winners<'_>, uses: Vec<Use>) -> Result<Opened, ResolveError> {
         let mut payload = PayloadSecrets::default();
         let mut scope_hits = ScopeHits::default();
         for row in &winners.payload {
@@ -205,6 +219,7 @@ impl SecretResolver {
             signing,
             scope_hits,
             handshake_stamp,
+            uses,
         })
     }
 
