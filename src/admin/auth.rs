@@ -1,7 +1,7 @@
 //! Who calls the control plane, what the role allows, and whose rows are seen. Deny by default.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -10,6 +10,8 @@ use secrecy::SecretString;
 
 use super::Control;
 use super::error::{ApiError, ApiProblem};
+use super::operations::Attempt;
+use crate::audit::Stranger;
 use crate::domain::audit::{Actor, Source};
 use crate::domain::id::OrganizationId;
 use crate::registry::token_is_authentic;
@@ -20,6 +22,8 @@ use crate::store::{Role, Tenancy};
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) actor: Actor,
+    /// What the log will say of this call where the handler does not record it itself: see `operations`.
+    pub(super) attempt: Attempt,
     role: Role,
     organization: Option<OrganizationId>,
 }
@@ -62,7 +66,10 @@ impl Caller {
         match (&self.organization, named) {
             (Some(own), Some(named)) if *own != named => Err(ApiProblem::NotFound.into()),
             (Some(own), _) => Ok(Some(own.clone())),
-            (None, named) if self.role == Role::PlatformOperator => Ok(named),
+            (None, named) if self.role == Role::PlatformOperator => {
+                self.attempt.within(named.as_ref());
+                Ok(named)
+            }
             (None, _) => Err(ApiProblem::Forbidden.into()), // an admin of nothing
         }
     }
@@ -79,54 +86,70 @@ impl FromRequestParts<Control> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, ApiError> {
-        let unauthenticated = || ApiError::from(ApiProblem::Unauthenticated);
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, token) = header
-            .and_then(|value| value.split_once(' '))
-            .ok_or_else(unauthenticated)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unauthenticated());
-        }
-        let hash = control.keyring.token_hash(&SecretString::from(token));
-        let is_bootstrap = control
-            .bootstrap_token_hash
-            .is_some_and(|expected| verify_slices_are_equal(&expected, &hash).is_ok());
-        if is_bootstrap && !control.store.has_operator_token().await? {
-            let actor = Actor {
-                id: "bootstrap".into(),
-                name: "bootstrap".into(),
-            };
-            return Ok(Self {
-                actor,
-                role: Role::PlatformOperator,
-                organization: None,
-            });
-        }
-        let row = control.store.token(&hash).await?.ok_or_else(unauthenticated)?;
-        let is_over = row.expires_at.is_some_and(|end| control.clock.now() >= end);
-        if is_over || !token_is_authentic(&control.keyring, &row) {
-            return Err(unauthenticated());
-        }
-        Ok(Self {
-            actor: Actor {
-                id: row.id,
-                name: row.name,
-            },
-            role: row.role,
-            organization: row.organization,
-        })
+        let caller = identify(parts, control).await?;
+        caller.attempt.by(&caller.asker(), caller.organization.as_ref());
+        Ok(caller)
     }
+}
+
+async fn identify(parts: &Parts, control: &Control) -> Result<Caller, ApiError> {
+    let turned_away = |reason| {
+        control.recorder.turned_away(reason);
+        ApiError::from(ApiProblem::Unauthenticated)
+    };
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, token) = header
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(|| turned_away(Stranger::NoToken))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(turned_away(Stranger::NoToken));
+    }
+    let attempt = parts.extensions.get::<Attempt>().cloned().unwrap_or_default();
+    let hash = control.keyring.token_hash(&SecretString::from(token));
+    let is_bootstrap = control
+        .bootstrap_token_hash
+        .is_some_and(|expected| verify_slices_are_equal(&expected, &hash).is_ok());
+    if is_bootstrap && !control.store.has_operator_token().await? {
+        let actor = Actor {
+            id: "bootstrap".into(),
+            name: "bootstrap".into(),
+        };
+        return Ok(Caller {
+            actor,
+            attempt,
+            role: Role::PlatformOperator,
+            organization: None,
+        });
+    }
+    let row = control.store.token(&hash).await?;
+    let row = row.ok_or_else(|| turned_away(Stranger::UnknownToken))?;
+    if !token_is_authentic(&control.keyring, &row) {
+        return Err(turned_away(Stranger::ForgedToken));
+    }
+    if row.expires_at.is_some_and(|end| control.clock.now() >= end) {
+        return Err(turned_away(Stranger::ExpiredToken));
+    }
+    Ok(Caller {
+        actor: Actor {
+            id: row.id,
+            name: row.name,
+        },
+        attempt,
+        role: row.role,
+        organization: row.organization,
+    })
 }
 
 /// A page in a browser on this host must not reach this plane: neither directly (it says `Origin`) nor by a name that
 /// was made to point here (`Host`).
-pub(super) async fn refuse_browsers(request: Request, next: Next) -> Response {
+pub(super) async fn refuse_browsers(State(control): State<Control>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = headers
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
     if headers.contains_key(ORIGIN) || !is_this_host(host) {
+        control.recorder.turned_away(Stranger::Browser);
         let detail = "requests from web pages, or to another name than this host's, are refused";
         return ApiError::with_detail(ApiProblem::Forbidden, detail).into_response();
     }

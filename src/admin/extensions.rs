@@ -11,7 +11,7 @@ use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
 use super::wire::{ExtensionObject, Named, ProblemDocument, body, if_match, media_type};
 use crate::domain::audit::Source;
-use crate::domain::id::ExtensionId;
+use crate::domain::id::{ExtensionId, ScopeId};
 use crate::registry::{ExtensionRecord, RegistryError};
 
 #[utoipa::path(put, path = "/extensions/{id}", operation_id = "put_extension",
@@ -29,6 +29,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_operate()?;
     let types = [
         "application/json",
@@ -72,6 +73,7 @@ pub(super) async fn get(
     caller: Caller,
     Named(id): Named,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_read()?;
     let record = control
         .registry

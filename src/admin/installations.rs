@@ -17,7 +17,7 @@ use super::wire::{
     Body, InstallInput, InstallationObject, InstalledObject, Named, PageOf, PatchInput, ProblemDocument, if_match,
 };
 use crate::domain::audit::Source;
-use crate::domain::id::{ExtensionId, IdError, InstallationId, ProductInstallationId, ProjectId};
+use crate::domain::id::{ExtensionId, IdError, InstallationId, ProductInstallationId, ProjectId, ScopeId};
 use crate::domain::installation::InstallationState;
 use crate::registry::{InstallationPatch, Installed, NewInstallation, RegistryError};
 
@@ -108,6 +108,7 @@ pub(super) async fn get(
     caller: Caller,
     Named(id): Named,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_read()?;
     let id = InstallationId::parse(&id).map_err(|_| ApiProblem::NotFound)?;
     let installed = control
@@ -115,6 +116,7 @@ pub(super) async fn get(
         .installation(&caller.tenancy(None)?, &id)
         .await?
         .ok_or(ApiProblem::NotFound)?;
+    caller.attempt.within(Some(&installed.installation.organization));
     Ok(object(StatusCode::OK, &installed))
 }
 
@@ -132,6 +134,7 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Body(input): Body<PatchInput>,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_administer()?;
     let expected = if_match(&headers)?;
     let id = InstallationId::parse(&id).map_err(|_| ApiProblem::NotFound)?;

@@ -1,9 +1,11 @@
 //! The control plane: the REST API under `/api/v1` (contract, section 7), one file per resource.
 
+mod audit;
 mod auth;
 mod error;
 mod extensions;
 mod installations;
+mod operations;
 mod page;
 mod secrets;
 mod wire;
@@ -68,7 +70,9 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
         .routes(routes!(secrets::rotate))
         .routes(routes!(extensions::put, extensions::get))
         .routes(routes!(installations::list, installations::install))
-        .routes(routes!(installations::get, installations::patch));
+        .routes(routes!(installations::get, installations::patch))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::verify));
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .split_for_parts();
@@ -98,7 +102,8 @@ pub fn router(control: Control) -> Router {
         .route("/api/v1/openapi.json", get(serve_document))
         .fallback(async || ApiError::from(ApiProblem::NotFound).into_response())
         .method_not_allowed_fallback(async || ApiError::from(ApiProblem::MethodNotAllowed).into_response())
-        .layer(middleware::from_fn(auth::refuse_browsers))
+        .layer(middleware::from_fn_with_state(control.clone(), operations::record))
+        .layer(middleware::from_fn_with_state(control.clone(), auth::refuse_browsers))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(control)
 }

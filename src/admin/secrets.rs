@@ -164,6 +164,7 @@ pub(super) async fn get(
     Named(name): Named,
     Params(params): Params<SlotParams>,
 ) -> Result<Response, ApiError> {
+    tries(&caller, &params.place(&name));
     caller.must_read()?;
     let slot = slot(&control, &caller, params.place(&name)).await?;
     let meta = control.secrets.get(&caller.asker(), &slot).await?;
@@ -183,6 +184,7 @@ pub(super) async fn delete(
     Params(params): Params<SlotParams>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
+    tries(&caller, &params.place(&name));
     caller.must_administer()?;
     let expected = if_match(&headers)?;
     let slot = slot(&control, &caller, params.place(&name)).await?;
@@ -204,8 +206,6 @@ pub(super) async fn rotate(
     headers: HeaderMap,
     Body(input): Body<RotateInput>,
 ) -> Result<Response, ApiError> {
-    caller.must_administer()?;
-    let expected = if_match(&headers)?;
     let place = Place {
         scope: &input.scope,
         id: input.id.as_ref().map(|id| id.0.as_str()),
@@ -213,6 +213,9 @@ pub(super) async fn rotate(
         organization: input.organization_id.as_ref().map(|id| id.0.as_str()),
         is_partner_default: input.partner_default,
     };
+    tries(&caller, &place);
+    caller.must_administer()?;
+    let expected = if_match(&headers)?;
     let slot = slot(&control, &caller, place).await?;
     let new = NewValue {
         slot,
@@ -283,10 +286,18 @@ fn value(given: Option<SecretString>) -> Result<SecretString, ApiError> {
     given.ok_or_else(|| ApiError::field("value", "value is missing"))
 }
 
+/// Tells the log what a refusal is about.
+fn tries(caller: &Caller, place: &Place<'_>) {
+    let subject = place.id.and_then(|id| ScopeId::parse(id).ok());
+    let key = SecretKey::parse(place.key).ok();
+    caller.attempt.about(Scope::parse(place.scope), subject, key);
+}
+
 /// The slot that a client means, if it may: a foreign one looks absent.
 async fn slot(control: &Control, caller: &Caller, place: Place<'_>) -> Result<Slot, ApiError> {
     let scope = scope(place.scope)?;
     let key = key(place.key)?;
+    tries(caller, &place);
     let named = place.organization.map(organization).transpose()?;
     if place.is_partner_default {
         caller.must_operate()?;

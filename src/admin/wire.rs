@@ -3,6 +3,9 @@
 //! Values come in as `SecretString` and there is no type that could carry one out. What a client sent wrong is told by
 //! kind and place, never quoted.
 
+pub(super) mod alerts;
+pub(super) mod audit;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;

@@ -61,6 +61,9 @@ pub enum Finding {
         /// The first entry there is.
         first: u64,
     },
+    /// A row names a chain that there cannot be. Told of the platform's chain.
+    #[error("a row of the log names no organization")]
+    Nameless,
     /// Nothing of it was ever signed, so anybody could have made it. Told of exports only.
     #[error("no signed checkpoint covers any entry")]
     Unsigned,
@@ -79,6 +82,7 @@ impl Finding {
             Self::CheckpointForged { .. } => "forged-checkpoint",
             Self::CheckpointContradicted { .. } => "contradicted-checkpoint",
             Self::StartRemoved { .. } => "removed-start",
+            Self::Nameless => "nameless-chain",
             Self::Unsigned => "unsigned",
         }
     }
@@ -94,7 +98,7 @@ impl Finding {
             | Self::CheckpointForged { sequence }
             | Self::CheckpointContradicted { sequence }
             | Self::StartRemoved { first: sequence } => Some(sequence),
-            Self::Head | Self::Unsigned => None,
+            Self::Head | Self::Nameless | Self::Unsigned => None,
         }
     }
 }
@@ -175,10 +179,20 @@ impl Verifier {
     /// Every chain that anything is left of.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not answer, or a chain's very name cannot be read.
+    /// [`StoreError`] where the store does not answer.
     pub async fn verify_all(&self, store: &SharedStore) -> Result<Vec<ChainReport>, StoreError> {
         let mut reports = Vec::new();
-        for organization in store.chains().await? {
+        let chains = match store.chains().await {
+            Err(StoreError::Damaged) => {
+                let mut nameless = ChainReport::of(None);
+                nameless.finding = Some(Finding::Nameless);
+                reports.push(nameless);
+                let known = store.organizations().await?;
+                std::iter::once(None).chain(known.into_iter().map(Some)).collect()
+            }
+            chains => chains?,
+        };
+        for organization in chains {
             reports.push(self.verify(store, organization.as_ref()).await?);
         }
         Ok(reports)

@@ -2,6 +2,7 @@
 //!
 //! One command per file. Codes: 0 fine, 1 a finding, 2 usage or configuration, 3 server or store away, 4 refused.
 
+pub mod audit_export;
 mod completions;
 mod config;
 mod demo;
