@@ -126,7 +126,9 @@ fn each_line(export: impl BufRead, mut take: impl FnMut(Line) -> Option<()>) -> 
     for (n, line) in export.lines().enumerate() {
         let line = line.map_err(|error| ExportError::Read(error.kind()))?;
         let parsed = serde_json::from_str(&line).ok();
-        parsed.and_then(&mut take).ok_or(ExportError::Line(n.saturating_add(1)))?;
+        parsed
+            .and_then(&mut take)
+            .ok_or(ExportError::Line(n.saturating_add(1)))?;
     }
     Ok(())
 }
@@ -162,7 +164,9 @@ impl EntryLine {
             action: Action::parse(&self.action)?,
             source: Source::parse(&self.source)?,
             outcome: Outcome::parse(&self.outcome)?,
-            scope: optional(self.scope, Scope::parse)?,
+            scope: optional(self.scope, |name| {
+                Scope::parse(name).filter(|scope| scope.name() == name)
+            })?,
             subject: optional(self.scope_id, |id| ScopeId::parse(id).ok())?,
             key: optional(self.key, |key| SecretKey::parse(key).ok())?,
             version: self.version,
@@ -190,7 +194,9 @@ fn hash(text: &str) -> Option<[u8; 32]> {
     HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
+/// A moment as the server writes it, and no other way.
 fn moment(text: &str) -> Option<Timestamp> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp)
+    let at = Timestamp(u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?);
+    (at.to_rfc3339() == text).then_some(at)
 }

@@ -290,7 +290,8 @@ pub(super) fn organization(text: &str) -> Result<Option<OrganizationId>, StoreEr
 
 fn scope_or_null(row: &impl Columns) -> Result<Option<Scope>, StoreError> {
     let scope = row.text_or_null("scope")?;
-    scope.map(|scope| word(Scope::parse(&scope))).transpose()
+    let scope = scope.map(|name| word(Scope::parse(&name).filter(|scope| scope.name() == name))); // no alias
+    scope.transpose()
 }
 
 fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {

@@ -9,6 +9,7 @@
 )]
 
 mod answers;
+mod audit_log;
 mod bundles;
 mod certificate_rotation;
 mod commands;

@@ -18,6 +18,8 @@ use kiket_sidecar::store::{
     InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery,
     SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -32,7 +34,7 @@ pub struct Gated {
     pub store: Arc<GatedStore>,
     pub keyring: Arc<Keyring>,
     runtime: Option<Runtime>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 pub struct GatedStore {
@@ -95,8 +97,22 @@ impl Gated {
             }),
             keyring: Arc::new(keyring),
             runtime: Some(runtime),
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Runs SQL as somebody who has got at the database; so many rows are touched.
+    pub fn damage(&self, sql: &str) -> u64 {
+        let options = SqliteConnectOptions::new().filename(self.dir.path().join("kiket.db"));
+        self.block_on(async {
+            let mut connection = options.foreign_keys(false).connect().await.unwrap();
+            let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+                .execute(&mut connection)
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            connection.close().await.unwrap();
+            done.rows_affected()
+        })
     }
 
     /// An instance over it.
