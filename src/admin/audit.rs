@@ -94,28 +94,12 @@ pub(super) async fn list(
     match params.format()? {
         Format::Json => one_page(&control, &caller, &tenancy, &query, &params).await,
         Format::Csv => {
-            record(
-                &control,
-                &caller,
-                &tenancy,
-                query.key.clone(),
-                Action::AuditExport,
-                Outcome::Ok,
-            )
-            .await?;
+            record(&control, &caller, &tenancy, Action::AuditExport, Outcome::Ok).await?;
             let export = Export::new(&control.store, tenancy, query, Form::Csv);
             Ok(file(export, "text/csv; charset=utf-8; header=present", "audit.csv"))
         }
         Format::Ndjson => {
-            record(
-                &control,
-                &caller,
-                &tenancy,
-                query.key.clone(),
-                Action::AuditExport,
-                Outcome::Ok,
-            )
-            .await?;
+            record(&control, &caller, &tenancy, Action::AuditExport, Outcome::Ok).await?;
             let chains = if query == AuditQuery::default() {
                 signed(&control, &tenancy).await?
             } else {
@@ -157,7 +141,7 @@ pub(super) async fn verify(
             );
         }
     }
-    record(&control, &caller, &tenancy, None, Action::AuditVerify, outcome).await?;
+    record(&control, &caller, &tenancy, Action::AuditVerify, outcome).await?;
     Ok(Json(VerifiedObject::new(&reports, verifier.public_key())))
 }
 
@@ -228,15 +212,7 @@ async fn one_page(
         limit: ALERTS_MAX,
     };
     let alerts = control.store.alerts(tenancy, true, &newest).await?;
-    record(
-        control,
-        caller,
-        tenancy,
-        query.key.clone(),
-        Action::AuditExport,
-        Outcome::Ok,
-    )
-    .await?;
+    record(control, caller, tenancy, Action::AuditExport, Outcome::Ok).await?;
     let page = AuditPage {
         data: listed.rows.iter().map(AuditObject::from).collect(),
         next_cursor: cursor(&control.keyring, listed.next),
@@ -250,7 +226,6 @@ async fn record(
     control: &Control,
     caller: &Caller,
     tenancy: &Tenancy,
-    key: Option<SecretKey>,
     action: Action,
     outcome: Outcome,
 ) -> Result<(), StoreError> {
@@ -259,7 +234,6 @@ async fn record(
         Tenancy::Organization(organization) => Some(organization.clone()),
     };
     let entry = AuditEntry {
-        key,
         outcome,
         ..caller.asker().entry(organization, control.clock.now(), action)
     };
