@@ -22,6 +22,7 @@ mod environment;
 mod first_delivery;
 mod http2;
 mod identities;
+mod killed;
 mod lifecycle;
 mod mutual_tls;
 mod no_leak;
