@@ -42,8 +42,8 @@ impl<'a> OnLanes for Payload<'a> {
         while chunk.fill::<W>(&mut blocks) > 0 {
             pass.chunk(&mut chunk, &mut members)?;
         }
-        if pass.strings.is_inside() | (pass.nesting.depth() != 0) {
-            return None;
+        if pass.nesting.depth() != 0 {
+            return None; // also where a string is open: it is in a container, or follows the outermost one
         }
         // A token after the outermost object's end breaks a rule, but for one last comma.
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
@@ -121,6 +121,10 @@ impl<W: Words> Pass<W> {
         } = chunk;
         for (found, planes) in strings.iter_mut().zip(&*planes).take(*count) {
             self.strings.block(Bytes::load(planes), found);
+        }
+        if strings.iter().take(*count).all(StringsFound::is_text) {
+            self.at += *count * BLOCK_BYTES;
+            return Some(());
         }
         for ((found, strings), planes) in scalars.iter_mut().zip(&*strings).zip(&*planes).take(*count) {
             self.scalars

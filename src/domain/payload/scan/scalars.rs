@@ -82,7 +82,6 @@ impl<W: Words> Scalars<W> {
         bad = bad | self.needs_digit.up(minus | plus | dot) & !digit;
         bad = bad | after_exponent & !signed;
         bad = bad | (minus & !starts | plus) & !after_exponent;
-        bad = bad | dot & !after_digit;
         // No digit after a leading zero.
         let first_digit = starts | self.sign.up(starts & minus);
         bad = bad | self.lead.up(first_digit & bytes.zero()) & digit;

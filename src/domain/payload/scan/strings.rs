@@ -25,6 +25,15 @@ pub(super) struct StringsFound {
     pub(super) opening: Mask,
 }
 
+impl StringsFound {
+    /// Whether no token starts in it, and nothing that the next steps look at.
+    #[inline(always)]
+    pub(super) fn is_text(&self) -> bool {
+        let all = self.outside.iter().chain(&self.opening);
+        all.fold(0, |some, word| some | word) == 0
+    }
+}
+
 impl<W: Words> Strings<W> {
     #[inline(always)]
     pub(super) fn new() -> Self {
@@ -42,12 +51,6 @@ impl<W: Words> Strings<W> {
         !self.bad.is_zero()
     }
 
-    /// Whether the bytes so far end within a string.
-    #[inline(always)]
-    pub(super) fn is_inside(&self) -> bool {
-        self.inside != 0
-    }
-
     /// Takes the next block.
     #[inline(always)]
     pub(super) fn block(&mut self, bytes: Bytes<W>, found: &mut StringsFound) {
@@ -55,7 +58,7 @@ impl<W: Words> Strings<W> {
         let escaped = self.escaped(backslash);
         let quote = bytes.quote() & !escaped;
         let inside = quote.parity(&mut self.inside);
-        self.bad = self.bad | bytes.control() & inside | backslash & !inside;
+        self.bad = self.bad | bytes.control() & inside;
         let unicode = escaped & !bytes.escapable();
         if !(unicode | self.unicode).is_zero() {
             let second = unicode.up(self.unicode);

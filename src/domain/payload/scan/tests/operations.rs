@@ -73,7 +73,7 @@ fn mask() -> impl Strategy<Value = Mask> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn vector_instructions_mean_what_they_are_to_mean(one in mask(), two in mask(), carry in 0u8..2) {

@@ -4,8 +4,9 @@ use std::ops::{BitAnd, BitOr, BitXor, Not};
 
 use super::super::lanes::{Block, Mask, OnLanes, Planes, Words};
 
+/// Eight words.
 #[derive(Clone, Copy)]
-struct Portable(Mask);
+pub(super) struct Portable(Mask);
 
 /// Does work without any vector instruction.
 pub(super) fn run<J: OnLanes>(job: J) -> J::Output {

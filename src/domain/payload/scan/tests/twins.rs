@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::super::grammar::GrammarFound;
 use super::super::lanes::{Cpu, Width};
+use super::super::nesting::Nesting;
 use super::super::planes::Payload;
 use super::super::{Scan, ScanError, scalar, scan};
-use super::{json, judged, portable};
+use super::portable::{self, Portable};
+use super::{json, judged};
 
 /// The scalar twin's verdict, which the others share: all vector instructions that this machine has, and none.
 pub(super) fn verdict_of_all(body: &[u8]) -> Result<Scan<'_>, ScanError> {
@@ -35,9 +38,9 @@ fn agreed(body: &[u8]) -> bool {
 
 /// Around the ends of words, blocks and chunks: how long what stands before a sample is.
 fn offsets() -> impl Iterator<Item = usize> {
-    [64, 128, 512, 1024, 2048, 4096]
+    [64, 128, 512, 2048, 4096]
         .into_iter()
-        .flat_map(|end: usize| end - 14..end + 3)
+        .flat_map(|end: usize| end - 10..end + 2)
 }
 
 /// Puts a sample at an offset, once with space and once with a string before it.
@@ -244,6 +247,107 @@ fn depth_is_bounded_alike_wherever_the_brackets_stand() {
                 let open = format!("{{{space}\"a\":{opening}{space}1{}", closing.repeat(2));
                 assert!(verdict_of_all(open.as_bytes()).is_err());
             }
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_a_container_is_judged_alike_however_long_ago_it_was_opened() {
+    // As many brackets as are settled together, and the container's own before them.
+    for count in 0..70 {
+        for (element, separator) in [("[]", ","), ("{}", " , "), ("[{\"a\":[1]}]", ",")] {
+            let elements = vec![element; count + 1];
+            let list = elements.join(separator);
+            let members = elements.join(",\"m\":");
+            for (body, is_fine) in [
+                (format!("{{\"l\":[{list},1]}}"), true),
+                (format!("{{\"l\":[{list},\"b\"]}}"), true),
+                (format!("{{\"l\":[{list},{{}}]}}"), true),
+                (format!("{{\"l\":[{list},\"b\":1]}}"), false),
+                (format!("{{\"l\":[{list},\"b\":[]]}}"), false),
+                (format!("{{\"l\":[{list},1,\"b\":1]}}"), false),
+                (format!("{{\"l\":[{list}}}}}"), false),
+                (format!("{{\"l\":[{list},[}}}}"), false),
+                (format!("{{\"m\":{members},\"b\":1}}"), true),
+                (format!("{{\"m\":{members},\"b\":[{{}}]}}"), true),
+                (format!("{{\"m\":{members},1}}"), false),
+                (format!("{{\"m\":{members},\"b\"}}"), false),
+                (format!("{{\"m\":{members},\"b\",\"c\":1}}"), false),
+                (format!("{{\"m\":{members},{{}}}}"), false),
+                (format!("{{\"m\":{members},[1]}}"), false),
+                (format!("{{\"m\":{members}]"), false),
+                (format!("{{\"m\":{members}}}]"), false),
+                (format!("{{\"m\":{members}}},{{\"b\":1}}"), false),
+            ] {
+                assert_eq!(agreed(body.as_bytes()), is_fine, "{body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bracket_that_closes_nothing_is_refused() {
+    for count in [1, 64, 65] {
+        let mut found = GrammarFound::default();
+        for closing in 0..count {
+            found.closing[closing / 64] |= 1 << (closing % 64);
+        }
+        let mut nesting = Nesting::new();
+        nesting.block::<Portable>(&found);
+        assert_eq!(nesting.least_depth::<Portable>(), None);
+    }
+}
+
+#[test]
+fn backslashes_pair_up_across_words_and_blocks() {
+    for before in [0, 1, 2, 50, 51, 440, 441] {
+        for count in (0..140).chain(505..520) {
+            let backslashes = "\\".repeat(count);
+            let body = format!("{{\"s\":\"{}{backslashes}\"}}", "x".repeat(before));
+            assert_eq!(agreed(body.as_bytes()), count % 2 == 0);
+            let body = format!("{{\"s\":\"{}{backslashes}\"\"}}", "x".repeat(before));
+            assert_eq!(agreed(body.as_bytes()), count % 2 == 1);
+        }
+    }
+}
+
+#[test]
+fn a_string_is_ended_by_a_quote_alone_wherever_that_is() {
+    let whole = format!("{{\"s\":\"{}\"}}", "x".repeat(6200));
+    for at in (2030..2070).chain([3000]).chain(4080..4110).chain(6130..6160) {
+        for (piece, is_fine) in [
+            ("\"\"", false),
+            ("\\\"", true),
+            ("\\\\", true),
+            ("\",", false),
+            ("\n", false),
+        ] {
+            let mut body = whole.clone().into_bytes();
+            body.splice(at..at + piece.len(), piece.bytes());
+            assert_eq!(agreed(&body), is_fine, "{piece} at {at}");
+        }
+        let ended = [&whole.as_bytes()[..at], b"\"}"].concat();
+        assert!(agreed(&ended));
+        assert!(!agreed(&whole.as_bytes()[..at]));
+    }
+}
+
+#[test]
+fn a_member_that_is_read_is_found_however_far_from_either_end_it_is() {
+    let lengths = [0, 500, 2000, 2048, 5000];
+    for (before, after) in lengths.iter().flat_map(|before| lengths.map(|after| (*before, after))) {
+        let long = |length: usize| format!("[{{\"id\":\"{}\"}}]", "x".repeat(length));
+        let body = |member: &str| format!("{{\"b\":{},{member},\"a\":{}}}", long(before), long(after));
+        let read = body("\"project_id\":\"p\"");
+        let stated = verdict_of_all(read.as_bytes()).unwrap().stated;
+        assert_eq!(stated.project_id.as_deref(), Some("p"));
+        assert_eq!(stated.id, None);
+        for (member, fault) in [
+            ("\"secrets\":1", ScanError::Reserved),
+            ("\"id\":[]", ScanError::WrongType),
+            ("\"id\":1,\"id\":1", ScanError::Duplicate),
+        ] {
+            assert_eq!(verdict_of_all(body(member).as_bytes()), Err(fault));
         }
     }
 }
