@@ -169,7 +169,7 @@ fn operation(method: &Method, path: &str) -> Option<(Action, Success)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -50,8 +50,11 @@ pub struct Recorder {
     /// What was collected and could not be written yet.
     unwritten: Mutex<Unwritten>,
     /// The last checkpoint of each chain, as far as it was asked for.
-    signed: Mutex<HashMap<Option<OrganizationId>, (u64, [u8; 32])>>,
+    signed: Mutex<HashMap<Option<OrganizationId>, Reached>>,
 }
+
+/// An entry's position and hash.
+type Reached = (u64, [u8; 32]);
 
 #[derive(Default)]
 struct Unwritten {
@@ -227,7 +230,7 @@ impl Recorder {
         Ok(Some(CheckpointRow { checkpoint, signature }))
     }
 
-    async fn last_signed(&self, organization: Option<&OrganizationId>) -> Result<Option<(u64, [u8; 32])>, StoreError> {
+    async fn last_signed(&self, organization: Option<&OrganizationId>) -> Result<Option<Reached>, StoreError> {
         let organization = organization.cloned();
         if let Some(last) = self.signed.lock().await.get(&organization) {
             return Ok(Some(*last));

@@ -38,7 +38,7 @@ pub enum ExportError {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line {
     Checkpoint(CheckpointLine),
-    Entry(EntryLine),
+    Entry(Box<EntryLine>),
 }
 
 /// Also what the server's log has of a checkpoint, among other fields.

@@ -183,6 +183,8 @@ fn a_kill_in_the_middle_of_writes_loses_nothing_acknowledged_and_no_entry() {
             .map(|writer| (writer, standing[&keys_of(writer)[0]]))
             .collect();
     }
-    println!("{total} writes acknowledged, {in_flight} written and not told any more");
-    assert!(total > 0);
+    assert!(
+        in_flight > 0,
+        "of {total} writes none was cut before its answer: kills fall between them"
+    );
 }

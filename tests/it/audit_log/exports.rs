@@ -395,7 +395,6 @@ fn an_export_of_fifty_thousand_entries_holds_a_page_of_them() {
     let (bytes, end) = reading.rest();
     assert_eq!(end, Piece::End);
     let held = memory(&process, "VmHWM") - before;
-    println!("{bytes} bytes exported, {held} KiB more held at the most");
     assert!(bytes as u64 > 2 * HELD_KIB_MAX * 1_024 / 2, "{bytes}");
     assert!(held < HELD_KIB_MAX, "{held} KiB for {bytes} bytes");
     // The same for one who reads nothing for as long as the server can write into his socket.

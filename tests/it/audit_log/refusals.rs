@@ -212,7 +212,7 @@ fn reads_of_the_registry_are_recorded_where_the_things_belong() {
         let entries = added(&gated, of, || assert_eq!(api.get(&path).status, 200, "{path}"));
         assert_eq!(
             entries.iter().map(told).collect::<Vec<_>>(),
-            [expected.clone()],
+            std::slice::from_ref(expected),
             "{path}"
         );
         assert_eq!(entries[0].actor.id, format!("tok-{}", api.token));

@@ -103,7 +103,8 @@ fn entries_go_up_to_a_checkpoint_that_is_older_than_the_policy_keeps_and_not_a_m
 #[test]
 fn without_a_checkpoint_or_a_policy_that_says_so_nothing_ever_goes() {
     let forever = KEPT * 100;
-    let cases: [(&str, fn(&Gated)); 5] = [
+    type Prepare = fn(&Gated);
+    let cases: [(&str, Prepare); 5] = [
         ("no policy", |gated| signed_twice(gated)),
         ("a policy that keeps all", |gated| {
             signed_twice(gated);
