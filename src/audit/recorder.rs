@@ -1,11 +1,10 @@
 //! What is told to the log by the clock, and not by who did it: counts, signed heads, and what retention removed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Deliveries, Told};
@@ -60,6 +59,37 @@ type Reached = (u64, [u8; 32]);
 struct Unwritten {
     deliveries: HashMap<Told, u64>,
     strangers: [u64; Stranger::ALL.len()],
+}
+
+/// Counts that somebody is writing. What is left of them when it is dropped, also halfway, is there for the next one.
+struct Taken<'a> {
+    from: &'a Mutex<Unwritten>,
+    counts: Unwritten,
+}
+
+impl<'a> Taken<'a> {
+    fn from(from: &'a Mutex<Unwritten>) -> Self {
+        let counts = std::mem::take(&mut *lock(from));
+        Self { from, counts }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut kept = lock(self.from);
+        for (told, count) in self.counts.deliveries.drain() {
+            let sum = kept.deliveries.entry(told).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        for (sum, count) in kept.strangers.iter_mut().zip(self.counts.strangers) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+}
+
+/// Every critical section leaves what it guards whole at each step, so a poisoned lock is still sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Recorder {
@@ -132,7 +162,8 @@ impl Recorder {
     /// # Errors
     /// [`StoreError`].
     pub async fn flush(&self, now: Timestamp) -> Result<(), StoreError> {
-        let mut unwritten = self.unwritten.lock().await;
+        let mut taken = Taken::from(&self.unwritten);
+        let unwritten = &mut taken.counts;
         self.deliveries.collect(&mut unwritten.deliveries);
         self.strangers.collect(&mut unwritten.strangers);
         let entries = strangers::entries(&unwritten.strangers, now);
@@ -232,7 +263,7 @@ impl Recorder {
 
     async fn last_signed(&self, organization: Option<&OrganizationId>) -> Result<Option<Reached>, StoreError> {
         let organization = organization.cloned();
-        if let Some(last) = self.signed.lock().await.get(&organization) {
+        if let Some(last) = lock(&self.signed).get(&organization) {
             return Ok(Some(*last));
         }
         let row = self
@@ -280,7 +311,7 @@ impl Recorder {
                 entries: Vec::new(),
             })
             .await?;
-        let mut signed = self.signed.lock().await;
+        let mut signed = lock(&self.signed);
         for CheckpointRow { checkpoint, signature } in rows {
             tracing::info!(
                 organization_id = checkpoint.organization.as_ref().map(OrganizationId::as_str),
