@@ -169,9 +169,8 @@ impl Events {
         *bad |= *in_array & known & self.object << 1;
         *in_array &= !known;
         *bad |= (demands | self.closing) & known & differs_from_previous;
-        // A demand after a closing bracket can be settled by the one that closes the same container.
+        // A demand after a closing bracket is settled where the next one closes the same container, by the line above.
         let settled_by_next = demands & !known & self.closing >> 1;
-        *bad |= settled_by_next & differs_from_previous >> 1;
         let closed = self.closing & self.opening << 1;
         let pairs = closed >> 1;
         let gone = demands & known | settled_by_next | closed | pairs & !*in_array;

@@ -42,10 +42,10 @@ impl<'a> OnLanes for Payload<'a> {
         while chunk.fill::<W>(&mut blocks) > 0 {
             pass.chunk(&mut chunk, &mut members)?;
         }
-        if pass.nesting.depth() != 0 {
-            return None; // also where a string is open: it is in a container, or follows the outermost one
+        if pass.strings.is_inside() | (pass.nesting.depth() != 0) {
+            return None;
         }
-        // A token after the outermost object's end breaks a rule, but for one last comma.
+        // A token after the outermost object's end breaks a rule, but for one last comma (and a string after it).
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         let insert_at = body.iter().rposition(|byte| !is_space(byte))?;
         (body.get(insert_at) == Some(&b'}')).then_some(Scan {

@@ -51,6 +51,12 @@ impl<W: Words> Strings<W> {
         !self.bad.is_zero()
     }
 
+    /// Whether the bytes so far end within a string.
+    #[inline(always)]
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside != 0
+    }
+
     /// Takes the next block.
     #[inline(always)]
     pub(super) fn block(&mut self, bytes: Bytes<W>, found: &mut StringsFound) {

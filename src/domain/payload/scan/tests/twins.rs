@@ -216,7 +216,9 @@ fn white_space_is_no_document_and_changes_none() {
         assert!(agreed(
             format!("{{\"a\"{space}:{space}[{space}1{space},2]{space}}}").as_bytes()
         ));
-        for stray in [",", "}", ":", "1", "\"\"", "{}", ",{", "[", "\u{b}"] {
+        for stray in [
+            ",", ",\"}", ",\"a\"", "\"}", "}", ":", "1", "\"\"", "{}", ",{", "[", "\u{b}",
+        ] {
             assert!(!agreed(format!("{{}}{space}{stray}").as_bytes()));
             assert!(!agreed(format!("{stray}{space}{{}}").as_bytes()));
         }
@@ -268,6 +270,10 @@ fn what_stands_in_a_container_is_judged_alike_however_long_ago_it_was_opened() {
                 (format!("{{\"l\":[{list},1,\"b\":1]}}"), false),
                 (format!("{{\"l\":[{list}}}}}"), false),
                 (format!("{{\"l\":[{list},[}}}}"), false),
+                (format!("{{\"l\":[[{list}],1]}}"), true),
+                (format!("{{\"l\":[[{list}],\"b\":1]}}"), false),
+                (format!("{{\"l\":{{\"m\":[{list}],\"b\":1}}}}"), true),
+                (format!("{{\"l\":{{\"m\":[{list}],1}}}}"), false),
                 (format!("{{\"m\":{members},\"b\":1}}"), true),
                 (format!("{{\"m\":{members},\"b\":[{{}}]}}"), true),
                 (format!("{{\"m\":{members},1}}"), false),
