@@ -6,6 +6,15 @@ use super::time::Timestamp;
 /// Longest accepted value, in bytes (contract, section 3).
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
+/// The highest version or count: what a stored row can hold.
+pub const COUNT_MAX: u64 = i64::MAX as u64;
+
+/// The version or count after this one; `None` at the limit. Nothing wraps, and nothing stands still unnoticed.
+#[must_use]
+pub const fn successor(count: u64) -> Option<u64> {
+    if count < COUNT_MAX { Some(count + 1) } else { None }
+}
+
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SecretKind {
@@ -69,4 +78,17 @@ pub struct SecretMeta {
     pub contact: Option<String>,
     /// When its value was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_go_up_to_their_limit_and_never_past_it() {
+        assert_eq!(successor(0), Some(1));
+        assert_eq!(successor(COUNT_MAX - 1), Some(COUNT_MAX));
+        assert_eq!(successor(COUNT_MAX), None);
+        assert_eq!(successor(u64::MAX), None);
+    }
 }
