@@ -30,6 +30,7 @@ const MAY_EXPOSE: &[&str] = &[
     "demo/",
     "domain/payload/fragment.rs",
     "secrets/",
+    "server/tls.rs",
 ];
 
 const LINES_MAX: usize = 500;

@@ -15,7 +15,7 @@ use super::Control;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::page::{Params, cursor, page};
-use super::secrets::organization;
+use super::place::organization;
 use super::wire::ProblemDocument;
 use super::wire::alerts::AlertObject;
 use super::wire::audit::{AuditObject, AuditPage, CheckpointObject, ExportLine, VerifiedObject};

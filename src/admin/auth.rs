@@ -1,7 +1,10 @@
 //! Who calls the control plane, what the role allows, and whose rows are seen. Deny by default.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -12,11 +15,13 @@ use super::Control;
 use super::error::{ApiError, ApiProblem};
 use super::operations::Attempt;
 use crate::audit::Stranger;
-use crate::domain::audit::{Actor, Source};
+use crate::domain::audit::{Actor, Asker, Source};
 use crate::domain::id::OrganizationId;
-use crate::registry::token_is_authentic;
-use crate::secrets::manage::Asker;
+use crate::registry::TokenError;
 use crate::store::{Role, Tenancy};
+
+/// How long to wait where all peers together showed too many unknown tokens.
+const WAIT_SECONDS: u64 = 30;
 
 /// An authenticated caller.
 #[derive(Debug, Clone)]
@@ -26,6 +31,8 @@ pub(super) struct Caller {
     pub(super) attempt: Attempt,
     role: Role,
     organization: Option<OrganizationId>,
+    /// By which way it says to come: a label for the audit log, not a right.
+    pub(super) source: Source,
 }
 
 impl Caller {
@@ -33,8 +40,23 @@ impl Caller {
     pub(super) fn asker(&self) -> Asker {
         Asker {
             actor: self.actor.clone(),
-            source: Source::Api,
+            source: self.source,
         }
+    }
+
+    /// Tells the log who tries.
+    pub(super) fn attempt_begins(&self) {
+        self.attempt.by(&self.asker(), self.organization.as_ref());
+    }
+
+    /// The same caller as what an SDK's secret manager calls.
+    pub(super) fn by_sdk(self) -> Self {
+        let caller = Self {
+            source: Source::Sdk,
+            ..self
+        };
+        caller.attempt_begins();
+        caller
     }
 
     /// Only the platform's operators.
@@ -82,30 +104,31 @@ impl Caller {
     }
 }
 
+/// The caller that the gate let in.
 impl FromRequestParts<Control> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, ApiError> {
-        let caller = identify(parts, control).await?;
-        caller.attempt.by(&caller.asker(), caller.organization.as_ref());
-        Ok(caller)
+    async fn from_request_parts(parts: &mut Parts, _: &Control) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| ApiProblem::Unauthenticated.into())
     }
 }
 
-async fn identify(parts: &Parts, control: &Control) -> Result<Caller, ApiError> {
+/// Finds out who calls. A peer that showed too many wrong tokens waits, unless its token was seen to be right before.
+pub(super) async fn authenticate(
+    control: &Control,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    attempt: Attempt,
+) -> Result<Caller, ApiError> {
     let turned_away = |reason| {
         control.recorder.turned_away(reason);
         ApiError::from(ApiProblem::Unauthenticated)
     };
-    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, token) = header
-        .and_then(|value| value.split_once(' '))
-        .ok_or_else(|| turned_away(Stranger::NoToken))?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(turned_away(Stranger::NoToken));
-    }
-    let attempt = parts.extensions.get::<Attempt>().cloned().unwrap_or_default();
-    let hash = control.keyring.token_hash(&SecretString::from(token));
+    let token = bearer(headers).ok_or_else(|| turned_away(Stranger::NoToken))?;
+    let hash = control.keyring.token_hash(&token);
+    let now = control.clock.now();
+    let source = source(headers);
     let is_bootstrap = control
         .bootstrap_token_hash
         .is_some_and(|expected| verify_slices_are_equal(&expected, &hash).is_ok());
@@ -119,25 +142,65 @@ async fn identify(parts: &Parts, control: &Control) -> Result<Caller, ApiError> 
             attempt,
             role: Role::PlatformOperator,
             organization: None,
+            source,
         });
     }
-    let row = control.store.token(&hash).await?;
-    let row = row.ok_or_else(|| turned_away(Stranger::UnknownToken))?;
-    if !token_is_authentic(&control.keyring, &row) {
-        return Err(turned_away(Stranger::ForgedToken));
-    }
-    if row.expires_at.is_some_and(|end| control.clock.now() >= end) {
-        return Err(turned_away(Stranger::ExpiredToken));
-    }
+    let known = match control.tokens.known(&hash) {
+        Some(known) => Some(known),
+        None => {
+            if let Some(seconds) = control.wrong_tokens.0.wait(peer, now) {
+                control.recorder.turned_away(Stranger::UnknownToken);
+                return Err(ApiError::later(seconds));
+            }
+            control.tokens.find(&hash).await.map_err(|error| match error {
+                TokenError::Store(error) => error.into(),
+                TokenError::TooMany => ApiError::later(WAIT_SECONDS),
+                TokenError::Forged => {
+                    control.wrong_tokens.0.count(peer, now);
+                    turned_away(Stranger::ForgedToken)
+                }
+                _ => ApiError::from(ApiProblem::Internal),
+            })?
+        }
+    };
+    let reason = match &known {
+        None => Some(Stranger::UnknownToken),
+        Some(known) => (!known.is_valid(now)).then_some(Stranger::ExpiredToken),
+    };
+    let (Some(known), None) = (known, reason) else {
+        control.wrong_tokens.0.count(peer, now);
+        return Err(turned_away(reason.unwrap_or(Stranger::UnknownToken)));
+    };
+    known.used(now);
     Ok(Caller {
         actor: Actor {
-            id: row.id,
-            name: row.name,
+            id: known.row.id.clone(),
+            name: known.row.name.clone(),
         },
         attempt,
-        role: row.role,
-        organization: row.organization,
+        role: known.row.role,
+        organization: known.row.organization.clone(),
+        source,
     })
+}
+
+/// The token of the one `Authorization: Bearer` header (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let only = all.next()?;
+    if all.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token))
+}
+
+/// The command line says that it is one (`X-Kiket-Source: cli`); whatever else calls is a client of the API.
+fn source(headers: &HeaderMap) -> Source {
+    let says_cli = headers
+        .get("x-kiket-source")
+        .is_some_and(|value| value == Source::Cli.name());
+    if says_cli { Source::Cli } else { Source::Api }
 }
 
 /// A page in a browser on this host must not reach this plane: neither directly (it says `Origin`) nor by a name that
@@ -148,7 +211,8 @@ pub(super) async fn refuse_browsers(State(control): State<Control>, request: Req
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    if headers.contains_key(ORIGIN) || !is_this_host(host) {
+    // Over TLS a name that was made to point here fails at its certificate.
+    if headers.contains_key(ORIGIN) || !(control.is_tls || is_this_host(host)) {
         control.recorder.turned_away(Stranger::Browser);
         let detail = "requests from web pages, or to another name than this host's, are refused";
         return ApiError::with_detail(ApiProblem::Forbidden, detail).into_response();

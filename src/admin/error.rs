@@ -20,6 +20,14 @@ pub(super) enum ApiProblem {
     MethodNotAllowed,
     Conflict,
     RequiredSecretsMissing,
+    NoPreviousVersion,
+    NotExternal,
+    ProviderMissing,
+    CounterExhausted,
+    LastOperatorToken,
+    RequestUnderWay,
+    PlaintextNeverReturned,
+    RateLimited,
     VersionMismatch,
     TooLarge,
     MediaType,
@@ -42,6 +50,18 @@ impl ApiProblem {
             Self::MethodNotAllowed => ("method-not-allowed", 405, "This method does nothing here"),
             Self::Conflict => ("conflict", 409, "It is there already, or was changed meanwhile"),
             Self::RequiredSecretsMissing => ("required-secrets-missing", 409, "Required keys have no value"),
+            Self::NoPreviousVersion => ("no-previous-version", 409, "There is no version to go back to"),
+            Self::NotExternal => ("not-external", 409, "The value stands here: there is nothing to fetch"),
+            Self::ProviderMissing => ("provider-missing", 409, "No provider is configured for the reference"),
+            Self::CounterExhausted => ("counter-exhausted", 409, "Its version is at its limit"),
+            Self::LastOperatorToken => (
+                "last-operator-token",
+                409,
+                "Without this token nobody could make another",
+            ),
+            Self::RequestUnderWay => ("request-under-way", 409, "The request of this name is not done yet"),
+            Self::PlaintextNeverReturned => ("plaintext-never-returned", 403, "Values are never returned"),
+            Self::RateLimited => ("rate-limited", 429, "Too many requests"),
             Self::VersionMismatch => ("version-mismatch", 412, "It is not at the version of If-Match"),
             Self::TooLarge => ("payload-too-large", 413, "The request is too large"),
             Self::MediaType => ("unsupported-media-type", 415, "This type of content is not read here"),
@@ -62,9 +82,18 @@ pub(super) struct ApiError {
     detail: Option<String>,
     field: Option<&'static str>,
     missing: Vec<SecretKey>,
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
+    /// Too much of something: again after so many seconds.
+    pub(super) fn later(seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..ApiProblem::RateLimited.into()
+        }
+    }
+
     /// A problem with a sentence of its own. `detail` must not hold input.
     pub(super) fn with_detail(problem: ApiProblem, detail: impl Into<String>) -> Self {
         Self {
@@ -98,6 +127,11 @@ impl From<ApiProblem> for ApiError {
             detail: None,
             field: None,
             missing: Vec::new(),
+            retry_after: match problem {
+                ApiProblem::StoreUnavailable => Some(2),
+                ApiProblem::RateLimited => Some(1),
+                _ => None,
+            },
         }
     }
 }
@@ -127,6 +161,7 @@ impl From<RegistryError> for ApiError {
                 missing,
                 ..ApiProblem::RequiredSecretsMissing.into()
             },
+            RegistryError::Exhausted => ApiProblem::CounterExhausted.into(),
             RegistryError::Tampered | RegistryError::Internal => {
                 tracing::error!(%error, "a record of the registry cannot be used");
                 ApiProblem::Internal.into()
@@ -143,7 +178,14 @@ impl From<ManageError> for ApiError {
             ManageError::Count => Self::field("secrets", error),
             ManageError::Unknown => ApiProblem::NotFound.into(),
             ManageError::Conflict => ApiProblem::Conflict.into(),
-            ManageError::Seal => ApiProblem::Internal.into(),
+            ManageError::NoPredecessor => ApiProblem::NoPreviousVersion.into(),
+            ManageError::NotExternal => ApiProblem::NotExternal.into(),
+            ManageError::NoProvider => ApiProblem::ProviderMissing.into(),
+            ManageError::Exhausted => ApiProblem::CounterExhausted.into(),
+            ManageError::Seal => {
+                tracing::error!(%error, "a secret cannot be written");
+                ApiProblem::Internal.into()
+            }
         }
     }
 }
@@ -164,8 +206,8 @@ impl IntoResponse for ApiError {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.problem == ApiProblem::StoreUnavailable {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.problem == ApiProblem::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,18 +1,50 @@
-//! `/extensions/{id}`: register a manifest, read what is registered.
+//! `/extensions`: list them, register a manifest, read what is registered.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Control;
 use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
-use super::wire::{ExtensionObject, Named, ProblemDocument, body, if_match, media_type};
-use crate::domain::audit::Source;
+use super::page::{Params, cursor, page};
+use super::wire::{ExtensionObject, Named, PageOf, ProblemDocument, body, if_match, media_type};
 use crate::domain::id::{ExtensionId, ScopeId};
 use crate::registry::{ExtensionRecord, RegistryError};
+
+/// Which extensions to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Rows of a page, 1 to 1000.
+    limit: Option<u32>,
+}
+
+#[utoipa::path(get, path = "/extensions", operation_id = "list_extensions",
+    params(ListParams), security(("token" = [])), responses(
+    (status = 200, description = "The registered extensions", body = PageOf<ExtensionObject>),
+    (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(
+    State(control): State<Control>,
+    caller: Caller,
+    Params(params): Params<ListParams>,
+) -> Result<Json<PageOf<ExtensionObject>>, ApiError> {
+    caller.must_read()?;
+    let page = page(&control.keyring, params.cursor.as_deref(), params.limit)?;
+    let listed = control.registry.extensions(&page).await?;
+    Ok(Json(PageOf {
+        data: listed.rows.iter().map(ExtensionObject::from).collect(),
+        next_cursor: cursor(&control.keyring, listed.next),
+    }))
+}
 
 #[utoipa::path(put, path = "/extensions/{id}", operation_id = "put_extension",
     params(("id" = String, Path, description = "The extension's reverse-DNS id")),
@@ -47,7 +79,7 @@ pub(super) async fn put(
     let document = std::str::from_utf8(&bytes).map_err(|_| ApiProblem::Malformed)?;
     let stored = control
         .registry
-        .put_extension(&caller.actor, Source::Api, &id, document, expected)
+        .put_extension(&caller.actor, caller.source, &id, document, expected)
         .await;
     let stored = stored.map_err(|error| match error {
         RegistryError::Conflict => ApiError::conflict(expected),

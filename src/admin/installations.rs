@@ -12,11 +12,10 @@ use super::Control;
 use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
 use super::page::{Params, cursor, page};
-use super::secrets::{named_organization, organization};
+use super::place::{named_organization, organization};
 use super::wire::{
     Body, InstallInput, InstallationObject, InstalledObject, Named, PageOf, PatchInput, ProblemDocument, if_match,
 };
-use crate::domain::audit::Source;
 use crate::domain::id::{ExtensionId, IdError, InstallationId, ProductInstallationId, ProjectId, ScopeId};
 use crate::domain::installation::InstallationState;
 use crate::registry::{InstallationPatch, Installed, NewInstallation, RegistryError};
@@ -87,7 +86,7 @@ pub(super) async fn install(
     };
     let stored = control
         .registry
-        .install(&caller.actor, Source::Api, new)
+        .install(&caller.actor, caller.source, new)
         .await
         .map_err(|error| match error {
             RegistryError::Unknown => ApiError::field("extension_id", "there is no such extension"),
@@ -151,7 +150,7 @@ pub(super) async fn patch(
     let tenancy = caller.tenancy(None)?;
     let stored = control
         .registry
-        .patch_installation(&tenancy, &caller.actor, Source::Api, &id, patch, expected)
+        .patch_installation(&tenancy, &caller.actor, caller.source, &id, patch, expected)
         .await;
     let stored = stored.map_err(|error| match error {
         RegistryError::Conflict => ApiError::conflict(expected),
@@ -159,6 +158,34 @@ pub(super) async fn patch(
     })?;
     (control.on_committed)(&stored.changed);
     Ok(object(StatusCode::OK, &stored.record))
+}
+
+#[utoipa::path(delete, path = "/marketplace/installations/{id}", operation_id = "uninstall_extension",
+    params(("id" = String, Path, description = "The installation")),
+    security(("token" = [])), responses(
+    (status = 204, description = "Removed, with the secrets of its own scope"),
+    (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
+))]
+pub(super) async fn uninstall(
+    State(control): State<Control>,
+    caller: Caller,
+    Named(id): Named,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    caller.must_administer()?;
+    let expected = if_match(&headers)?;
+    let id = InstallationId::parse(&id).map_err(|_| ApiProblem::NotFound)?;
+    let tenancy = caller.tenancy(None)?;
+    let changed = control
+        .registry
+        .uninstall(&tenancy, &caller.asker(), &id, expected)
+        .await;
+    let changed = changed.map_err(|error| match error {
+        RegistryError::Conflict => ApiError::conflict(expected),
+        other => other.into(),
+    })?;
+    (control.on_committed)(&changed);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn in_field(field: &'static str) -> impl Fn(IdError) -> ApiError {

@@ -3,11 +3,21 @@
 mod audit;
 mod auth;
 mod error;
+mod explain;
 mod extensions;
+mod gate;
+mod idempotency;
 mod installations;
+mod keys;
+mod limits;
 mod operations;
 mod page;
+mod place;
+mod report;
+mod sdk;
 mod secrets;
+mod tokens;
+mod versions;
 mod wire;
 
 use std::sync::Arc;
@@ -23,16 +33,33 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::Recorder;
+use crate::bundles::Bundles;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::domain::change::OnCommitted;
-use crate::registry::Registry;
+use crate::registry::{Registry, Tokens};
+use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
 use crate::store::SharedStore;
 use error::{ApiError, ApiProblem};
 
 /// The most bytes of a request's body: many secrets at once, each up to 64 KiB.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How much each token may ask for.
+pub struct ApiRateLimit(limits::RateLimit<String>);
+
+impl ApiRateLimit {
+    /// So many requests a second, and so many at once.
+    #[must_use]
+    pub fn new(per_second: usize, burst: usize) -> Self {
+        Self(limits::RateLimit::new(per_second, burst))
+    }
+}
+
+/// What peers owe for wrong tokens.
+#[derive(Default)]
+pub struct WrongTokenCounts(limits::WrongTokens);
 
 /// What the control plane works on.
 #[derive(Clone)]
@@ -49,6 +76,18 @@ pub struct Control {
     pub secrets: Arc<SecretManager>,
     /// What keeps the audit log whole.
     pub recorder: Arc<Recorder>,
+    /// Where values come from.
+    pub explainer: Arc<SecretExplainer>,
+    /// API tokens.
+    pub tokens: Arc<Tokens>,
+    /// What this instance delivers from memory.
+    pub bundles: Bundles,
+    /// How much each token may ask for.
+    pub rate_limit: Arc<ApiRateLimit>,
+    /// What peers owe for wrong tokens.
+    pub wrong_tokens: Arc<WrongTokenCounts>,
+    /// Whether this plane is served over TLS.
+    pub is_tls: bool,
     /// Called after a commit and before its answer: what this instance has cached is dropped.
     pub on_committed: OnCommitted,
     /// The first operator's token, valid while no other is stored.
@@ -67,10 +106,25 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
     let api = OpenApiRouter::new()
         .routes(routes!(secrets::list, secrets::set))
         .routes(routes!(secrets::get, secrets::delete))
-        .routes(routes!(secrets::rotate))
+        .routes(routes!(versions::rotate))
+        .routes(routes!(versions::link))
+        .routes(routes!(versions::refresh))
+        .routes(routes!(versions::rollback))
+        .routes(routes!(explain::explain))
+        .routes(routes!(report::report))
+        .routes(routes!(extensions::list))
         .routes(routes!(extensions::put, extensions::get))
+        .routes(routes!(sdk::list, sdk::set))
+        .routes(routes!(sdk::get, sdk::set_by_key, sdk::delete))
         .routes(routes!(installations::list, installations::install))
-        .routes(routes!(installations::get, installations::patch))
+        .routes(routes!(
+            installations::get,
+            installations::patch,
+            installations::uninstall
+        ))
+        .routes(routes!(tokens::list, tokens::make))
+        .routes(routes!(tokens::remove))
+        .routes(routes!(keys::list))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify));
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -99,6 +153,7 @@ pub fn router(control: Control) -> Router {
         async move { ([("content-type", "application/json")], document) }
     };
     router
+        .route_layer(middleware::from_fn_with_state(control.clone(), gate::pass))
         .route("/api/v1/openapi.json", get(serve_document))
         .fallback(async || ApiError::from(ApiProblem::NotFound).into_response())
         .method_not_allowed_fallback(async || ApiError::from(ApiProblem::MethodNotAllowed).into_response())

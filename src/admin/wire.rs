@@ -11,17 +11,28 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use secrecy::SecretString;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiProblem};
-use crate::domain::checklist::ChecklistItem;
-use crate::domain::installation::Installation;
-use crate::domain::scope::{Owner, Scope};
-use crate::domain::secret::{SecretKind, SecretMeta};
-use crate::registry::{ExtensionRecord, Installed};
+
+mod explain;
+mod extension;
+mod installation;
+mod report;
+mod secret;
+mod token;
+
+pub(super) use explain::{ExplanationObject, ExplanationsObject};
+pub(super) use extension::ExtensionObject;
+pub(super) use installation::{InstallInput, InstallationObject, InstalledObject, PatchInput};
+pub(super) use report::{ReportObject, ReportRow, ReportTotals};
+pub(super) use secret::{
+    KeysObject, LinkInput, PlaceInput, RotateInput, SdkSecretInput, SecretInput, SecretObject, SecretsInput, SetInput,
+    WrittenObject,
+};
+pub(super) use token::{KeyObject, KeyringObject, MadeTokenObject, TokenInput, TokenObject};
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,247 +78,12 @@ impl<'de> Deserialize<'de> for IdText {
     }
 }
 
-fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(|text| text.map(SecretString::from))
-}
-
-/// A secret to write.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SecretInput {
-    /// `extension_installation`, `product_installation`, `extension`, `project` or `organization`.
-    pub(super) scope: String,
-    /// What it is bound to; at scope `organization` the organization, where left out.
-    pub(super) id: Option<IdText>,
-    pub(super) key: String,
-    /// 1 byte to 64 KiB. Never comes back.
-    #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = Option<String>, write_only)]
-    pub(super) value: Option<SecretString>,
-    /// A reference to an external secret: not accepted by this version.
-    pub(super) external_secret_name: Option<String>,
-    pub(super) organization_id: Option<IdText>,
-    /// The partner's value for everyone who installs the extension. Operators only, scope `extension` only.
-    #[serde(default)]
-    pub(super) partner_default: bool,
-    /// RFC 3339.
-    pub(super) expires_at: Option<String>,
-}
-
-/// One secret to write, or many: all or none.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SecretsInput {
-    pub(super) secrets: Vec<SecretInput>,
-}
-
-/// A value that replaces one.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RotateInput {
-    pub(super) scope: String,
-    pub(super) id: Option<IdText>,
-    #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = String, write_only)]
-    pub(super) value: Option<SecretString>,
-    pub(super) organization_id: Option<IdText>,
-    #[serde(default)]
-    pub(super) partner_default: bool,
-    pub(super) expires_at: Option<String>,
-    /// Whether the replaced value ends now instead of staying valid in signatures for a day.
-    #[serde(default)]
-    pub(super) revoke_now: bool,
-}
-
-/// A secret without its value.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SecretObject {
-    key: String,
-    scope: &'static str,
-    scope_id: String,
-    /// `null` for a partner's default.
-    organization_id: Option<String>,
-    masked_value_present: bool,
-    placeholder: bool,
-    external: bool,
-    external_secret_name: Option<String>,
-    version: u64,
-    rotation_count: u64,
-    last_rotated_at: Option<String>,
-    created_at: String,
-    updated_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-    /// Whether this write was the first to name the organization or scope id: perhaps a typing error.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) new_scope: bool,
-}
-
-impl From<&SecretMeta> for SecretObject {
-    fn from(meta: &SecretMeta) -> Self {
-        Self {
-            key: meta.slot.key.to_string(),
-            scope: meta.slot.scope.name(),
-            scope_id: meta.slot.scope_id.to_string(),
-            organization_id: match &meta.slot.owner {
-                Owner::Organization(organization) => Some(organization.to_string()),
-                Owner::Partner => None,
-            },
-            masked_value_present: matches!(meta.kind, SecretKind::Value | SecretKind::Reference),
-            placeholder: meta.kind == SecretKind::Placeholder,
-            external: meta.kind == SecretKind::Reference,
-            external_secret_name: None,
-            version: meta.version,
-            rotation_count: meta.rotation_count,
-            last_rotated_at: meta.last_rotated_at.map(|at| at.to_rfc3339()),
-            created_at: meta.created_at.to_rfc3339(),
-            updated_at: meta.updated_at.to_rfc3339(),
-            expires_at: meta.expires_at.map(|at| at.to_rfc3339()),
-            new_scope: false,
-        }
-    }
-}
-
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PageOf<T> {
     pub(super) data: Vec<T>,
     /// What `cursor` of the next page is.
     pub(super) next_cursor: Option<String>,
-}
-
-/// A registered extension.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ExtensionObject {
-    id: String,
-    /// Counts registrations.
-    version: u64,
-    /// What the manifest says.
-    manifest_version: Option<String>,
-    created_at: String,
-    updated_at: String,
-}
-
-impl From<&ExtensionRecord> for ExtensionObject {
-    fn from(record: &ExtensionRecord) -> Self {
-        Self {
-            id: record.row.id.to_string(),
-            version: record.row.version,
-            manifest_version: record.manifest.version.clone(),
-            created_at: record.row.created_at.to_rfc3339(),
-            updated_at: record.row.updated_at.to_rfc3339(),
-        }
-    }
-}
-
-/// What to install where.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct InstallInput {
-    pub(super) id: Option<IdText>,
-    pub(super) extension_id: String,
-    pub(super) organization_id: Option<IdText>,
-    pub(super) project_id: IdText,
-    pub(super) product_installation_id: Option<IdText>,
-    pub(super) callback_url: Option<String>,
-    /// Whether to leave a placeholder for every key that nothing satisfies.
-    #[serde(default)]
-    pub(super) scaffold: bool,
-}
-
-/// What to change of an installation.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PatchInput {
-    /// `enabled` or `disabled`.
-    pub(super) state: Option<String>,
-    /// A callback instead of the manifest's; `null` takes it back.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    pub(super) callback_url: Option<Option<String>>,
-}
-
-/// Tells `null` from a field that is not there.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// An installation.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct InstallationObject {
-    id: String,
-    extension_id: String,
-    organization_id: String,
-    project_id: String,
-    product_installation_id: Option<String>,
-    state: &'static str,
-    callback_url: Option<String>,
-    version: u64,
-    created_at: String,
-    updated_at: String,
-}
-
-impl From<&Installation> for InstallationObject {
-    fn from(record: &Installation) -> Self {
-        Self {
-            id: record.id.to_string(),
-            extension_id: record.extension.to_string(),
-            organization_id: record.organization.to_string(),
-            project_id: record.project.to_string(),
-            product_installation_id: record.product_installation.as_ref().map(ToString::to_string),
-            state: record.state.name(),
-            callback_url: record.callback_url.clone(),
-            version: record.version,
-            created_at: record.created_at.to_rfc3339(),
-            updated_at: record.updated_at.to_rfc3339(),
-        }
-    }
-}
-
-/// One line of a checklist.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChecklistObject {
-    key: String,
-    label: Option<String>,
-    required: bool,
-    scope: &'static str,
-    /// The scope whose value is used.
-    satisfied_by: Option<&'static str>,
-    placeholder: bool,
-}
-
-impl From<&ChecklistItem> for ChecklistObject {
-    fn from(item: &ChecklistItem) -> Self {
-        Self {
-            key: item.key.to_string(),
-            label: item.label.clone(),
-            required: item.required,
-            scope: item.scope.name(),
-            satisfied_by: item.satisfied_by.map(Scope::name),
-            placeholder: item.placeholder,
-        }
-    }
-}
-
-/// An installation with what it still needs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct InstalledObject {
-    #[serde(flatten)]
-    installation: InstallationObject,
-    checklist: Vec<ChecklistObject>,
-    missing_extension_secrets: Vec<String>,
-    scaffolded_extension_secrets: Vec<String>,
-}
-
-impl From<&Installed> for InstalledObject {
-    fn from(installed: &Installed) -> Self {
-        Self {
-            installation: (&installed.installation).into(),
-            checklist: installed.checklist.iter().map(Into::into).collect(),
-            missing_extension_secrets: installed.missing.iter().map(ToString::to_string).collect(),
-            scaffolded_extension_secrets: installed.scaffolded.iter().map(ToString::to_string).collect(),
-        }
-    }
 }
 
 /// The one parameter of a path. What is no text is told as any other problem is.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bundles::Bundles;
 use crate::domain::change::OnCommitted;
+use crate::registry::Tokens;
 use crate::store::{FeedPosition, SharedStore, StoreError};
 use crate::telemetry::Metrics;
 
@@ -30,6 +31,7 @@ pub(super) async fn follow(
     store: SharedStore,
     mut position: FeedPosition,
     bundles: Bundles,
+    tokens: Arc<Tokens>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
@@ -39,6 +41,7 @@ pub(super) async fn follow(
         match store.changes(position).await {
             Ok((changes, reached)) => {
                 bundles.apply(&changes);
+                tokens.apply(&changes);
                 position = reached;
                 metrics.store_up.set(1);
             }
@@ -53,6 +56,9 @@ pub(super) async fn follow(
 }
 
 /// What the control plane calls after a commit and before it answers: the change is in this instance's next delivery.
-pub(super) fn on_committed(bundles: Bundles) -> OnCommitted {
-    Arc::new(move |changes| bundles.apply(changes))
+pub(super) fn on_committed(bundles: Bundles, tokens: Arc<Tokens>) -> OnCommitted {
+    Arc::new(move |changes| {
+        bundles.apply(changes);
+        tokens.apply(changes);
+    })
 }

@@ -24,7 +24,7 @@ use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
 use crate::proxy::NoRandomness;
-use crate::server::{BindError, Closing, Listeners, WorkerError};
+use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
 use crate::shutdown::Shutdown;
 use crate::store::{self, OpenError, SharedStore, StoreError};
 use crate::telemetry::LogHandle;
@@ -86,6 +86,9 @@ pub enum StartError {
     /// A key of the keyring cannot be used.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The REST API's certificate or key cannot be used.
+    #[error(transparent)]
+    AdminTls(#[from] TlsFileError),
     /// No thread could be started.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -163,6 +166,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         Arc::clone(&store),
         position,
         planes.bundles(),
+        planes.tokens(),
         planes.metrics(),
         shutdown.hard().clone(),
     ));

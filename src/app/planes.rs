@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::health::{self, Health, Phase};
 use super::{Setup, StartError, feed};
-use crate::admin::{self, Control};
+use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{PolicyIsAuthentic, Recorder};
 use crate::bundles::{Builder, Bundles};
 use crate::config::{self, Config};
@@ -23,11 +23,12 @@ use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
 use crate::domain::audit::Actor;
 use crate::egress::{AllowList, Egress, Resolver, roots};
 use crate::guard;
-use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy};
-use crate::registry::{self, DestinationPolicy, Registry};
+use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy, StoredTokens};
+use crate::registry::{self, DestinationPolicy, Registry, Tokens};
+use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
 use crate::secrets::resolve::SecretResolver;
-use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges};
+use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges, server_tls};
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
 
@@ -44,6 +45,7 @@ pub(super) struct Planes {
     delivery: DeliveryLimits,
     counts: Arc<DeliveryCounts>,
     control: Control,
+    admin_tls: Option<Arc<rustls::ServerConfig>>,
     health: Arc<Health>,
     recorder: Arc<Recorder>,
     drain_grace: Duration,
@@ -108,7 +110,18 @@ pub(super) fn build(
         allow: allow.clone(),
     };
     let registry = Registry::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), policy);
+    let explainer = SecretExplainer::new(Arc::clone(&store), Arc::clone(&clock));
     let manager = SecretManager::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock));
+    let tokens = Arc::new(Tokens::new(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        Arc::clone(&clock),
+    ));
+    let admin_tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
+        (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
+        _ => None,
+    };
+    let auth = dispatcher_auth(&config, &keyring, &tokens, control)?;
     let admin = Control {
         bootstrap_token_hash: bootstrap_token(&config, &keyring)?,
         store,
@@ -117,9 +130,14 @@ pub(super) fn build(
         registry: Arc::new(registry),
         secrets: Arc::new(manager),
         recorder: Arc::clone(&recorder),
-        on_committed: feed::on_committed(bundles.clone()),
+        explainer: Arc::new(explainer),
+        tokens: Arc::clone(&tokens),
+        bundles: bundles.clone(),
+        rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),
+        wrong_tokens: Arc::new(WrongTokenCounts::default()),
+        is_tls: admin_tls.is_some(),
+        on_committed: feed::on_committed(bundles.clone(), tokens),
     };
-    let auth = dispatcher_auth(&config)?;
     let ids = DeliveryIds::new()?;
     let data = Arc::new(proxy::Shared {
         auth,
@@ -140,6 +158,7 @@ pub(super) fn build(
         },
         counts,
         control: admin,
+        admin_tls,
         health,
         recorder,
         drain_grace: config.drain_grace,
@@ -171,12 +190,21 @@ fn bootstrap_token(config: &Config, keyring: &Keyring) -> Result<Option<[u8; 32]
     Ok(Some(keyring.token_hash(&token)))
 }
 
-fn dispatcher_auth(config: &Config) -> Result<DispatcherAuth, StartError> {
+/// Tokens that the API made are good where a token is asked for.
+fn dispatcher_auth(
+    config: &Config,
+    keyring: &Arc<Keyring>,
+    tokens: &Arc<Tokens>,
+    control: &Handle,
+) -> Result<DispatcherAuth, StartError> {
     let Some(path) = &config.dispatcher_token_file else {
         return Ok(DispatcherAuth::Local);
     };
     let token = config::secret_file(path).map_err(|error| StartError::SecretFile("dispatcher_token_file", error))?;
-    Ok(DispatcherAuth::Token(TokenDigest::of_secret(&token)))
+    Ok(DispatcherAuth::Token {
+        file: TokenDigest::of_secret(&token),
+        stored: StoredTokens::new(Arc::clone(tokens), Arc::clone(keyring), control.clone()),
+    })
 }
 
 impl Planes {
@@ -212,23 +240,28 @@ impl Planes {
         let health = TowerToHyperService::new(health::router(Arc::clone(&self.health)));
         control.spawn(serve_exchanges(
             admin_listener,
+            self.admin_tls.clone(),
             admin,
             CONTROL_CONNECTIONS_MAX,
             closing.graceful.clone(),
         ));
         control.spawn(serve_exchanges(
             metrics_listener,
+            None,
             health,
             CONTROL_CONNECTIONS_MAX,
             closing.immediate.clone(),
         ));
-        let bundles = self.data.bundles.clone();
+        let (bundles, tokens) = (self.data.bundles.clone(), Arc::clone(&self.control.tokens));
         let stop = closing.immediate.clone();
         control.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP_EVERY) => bundles.sweep(),
+                    () = tokio::time::sleep(SWEEP_EVERY) => {
+                        bundles.sweep();
+                        tokens.note_uses().await;
+                    }
                 }
             }
         });
@@ -240,6 +273,10 @@ impl Planes {
 
     pub(super) fn recorder(&self) -> Arc<Recorder> {
         Arc::clone(&self.recorder)
+    }
+
+    pub(super) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.control.tokens)
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {

@@ -56,6 +56,7 @@ enum Slot {
 
 struct Kept {
     bundle: Arc<Bundle>,
+    built_at: Timestamp,
     used_at: AtomicU64,
 }
 
@@ -165,6 +166,15 @@ impl Bundles {
             } else if self.shared.builder.holds_identity(&id) {
                 self.shared.join_build(&id, used_at);
             }
+        }
+    }
+
+    /// How long ago the bundle that is kept of an installation was built, in milliseconds.
+    #[must_use]
+    pub fn age_millis(&self, id: &InstallationId) -> Option<u64> {
+        match self.shared.lock().get(id) {
+            Some(Slot::Kept(kept)) => Some(self.shared.clock.now().0.saturating_sub(kept.built_at.0)),
+            Some(Slot::Building(_)) | None => None,
         }
     }
 
@@ -307,11 +317,13 @@ impl Run {
                 if overtaken_by.iter().any(|change| bundle.depends_on(change)) {
                     return None;
                 }
+                let built_at = self.shared.clock.now();
                 let used_at = AtomicU64::new(building.used_at);
                 slots.insert(
                     self.id.clone(),
                     Slot::Kept(Kept {
                         bundle: Arc::clone(bundle),
+                        built_at,
                         used_at,
                     }),
                 );

@@ -12,6 +12,8 @@ use super::{ConfigError, DEFAULT_TOML};
 pub const SETTINGS: &[&str] = &[
     "proxy_listen",
     "admin_listen",
+    "admin_tls_cert_file",
+    "admin_tls_key_file",
     "metrics_listen",
     "master_key_file",
     "bootstrap_token_file",
@@ -26,6 +28,8 @@ pub const SETTINGS: &[&str] = &[
     "connections_max",
     "in_flight_max",
     "buffered_bytes_max",
+    "api_rate_per_second",
+    "api_burst",
     "header_read_timeout",
     "body_read_timeout",
     "workers",

@@ -27,6 +27,10 @@ pub struct Config {
     pub proxy_listen: Vec<Listen>,
     /// Where the REST API is.
     pub admin_listen: SocketAddr,
+    /// The REST API's certificate.
+    pub admin_tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub admin_tls_key_file: Option<PathBuf>,
     /// Where metrics and health are.
     pub metrics_listen: SocketAddr,
     /// The keyring's file.
@@ -55,6 +59,10 @@ pub struct Config {
     pub in_flight_max: usize,
     /// Memory for bodies.
     pub buffered_bytes_max: usize,
+    /// Requests of one token to the REST API a second.
+    pub api_rate_per_second: usize,
+    /// So many of them at once.
+    pub api_burst: usize,
     /// For a request's head.
     pub header_read_timeout: Duration,
     /// For a request's body.
@@ -156,6 +164,8 @@ impl Config {
         let config = Self {
             proxy_listen: layers.get("proxy_listen", values::listeners)?,
             admin_listen: layers.get("admin_listen", values::address)?,
+            admin_tls_cert_file: layers.optional("admin_tls_cert_file", values::path)?,
+            admin_tls_key_file: layers.optional("admin_tls_key_file", values::path)?,
             metrics_listen: layers.get("metrics_listen", values::address)?,
             master_key_file: layers.optional("master_key_file", values::path)?,
             bootstrap_token_file: layers.optional("bootstrap_token_file", values::path)?,
@@ -170,6 +180,8 @@ impl Config {
             connections_max: layers.get("connections_max", values::count)?,
             in_flight_max: layers.get("in_flight_max", values::count)?,
             buffered_bytes_max: layers.get("buffered_bytes_max", values::bytes)?,
+            api_rate_per_second: layers.get("api_rate_per_second", values::count)?,
+            api_burst: layers.get("api_burst", values::count)?,
             header_read_timeout: layers.get("header_read_timeout", values::duration)?,
             body_read_timeout: layers.get("body_read_timeout", values::duration)?,
             workers: layers.get("workers", values::workers)?,
@@ -196,11 +208,21 @@ impl Config {
                          set dispatcher_token_file, or listen on 127.0.0.1 or unix:/path",
             });
         }
-        if !self.admin_listen.ip().is_loopback() {
+        let has_tls = match (&self.admin_tls_cert_file, &self.admin_tls_key_file) {
+            (Some(_), Some(_)) => true,
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(ConfigError::Rule {
+                    setting: "admin_tls_cert_file",
+                    reason: "a certificate needs its key: set admin_tls_cert_file and admin_tls_key_file, or neither",
+                });
+            }
+        };
+        if !has_tls && !self.admin_listen.ip().is_loopback() {
             return Err(ConfigError::Rule {
                 setting: "admin_listen",
-                reason: "this version serves the REST API without TLS, so only a loopback address may be bound; \
-                         listen on 127.0.0.1 and reach it over a tunnel",
+                reason: "without TLS only a loopback address may be bound; set admin_tls_cert_file and \
+                         admin_tls_key_file, or listen on 127.0.0.1",
             });
         }
         if self.buffered_bytes_max < self.payload_bytes_max {
@@ -273,9 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_api_stays_on_loopback() {
+    fn the_rest_api_stays_on_loopback_without_tls() {
         assert_eq!(rule(&[("admin_listen", "0.0.0.0:8081")]), Some("admin_listen"));
         assert_eq!(rule(&[("admin_listen", "[::1]:0")]), None);
+        let (cert, key) = (("admin_tls_cert_file", "/c"), ("admin_tls_key_file", "/k"));
+        assert_eq!(rule(&[("admin_listen", "0.0.0.0:8081"), cert, key]), None);
+        assert_eq!(rule(&[cert]), Some("admin_tls_cert_file"));
+        assert_eq!(rule(&[key]), Some("admin_tls_cert_file"));
     }
 
     #[test]

@@ -209,6 +209,13 @@ impl Keyring {
         std::iter::once(&self.active).chain(&self.others)
     }
 
+    /// The key-encryption keys, the active one first: name, when it was made, whether it is active.
+    pub fn kek_ids(&self) -> impl Iterator<Item = (&KeyId, Timestamp, bool)> {
+        let active = self.active.id();
+        self.keks()
+            .map(move |kek| (&kek.key.id, kek.key.created_at, kek.id() == active))
+    }
+
     /// Every key with its purpose, in the order of the file.
     fn keys(&self) -> impl Iterator<Item = (Purpose, &Key)> {
         self.keks().map(|kek| (Purpose::Kek, &kek.key)).chain([

@@ -1,8 +1,50 @@
-//! How a presented token is compared with an expected one: by digest, in constant time.
+//! How a token is made, and how a presented one is compared with an expected one: by digest, in constant time.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+/// What every token's text begins with, so that a leaked one is recognised for what it is.
+pub const TOKEN_PREFIX: &str = "kst_";
+
+/// A token chosen at random: 256 bits.
+#[derive(Debug)]
+pub struct MintedToken {
+    /// Its public name.
+    pub id: String,
+    /// What its holder shows.
+    pub text: SecretString,
+}
+
+/// The system gives no randomness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no randomness")]
+pub struct NoRandomness;
+
+impl MintedToken {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn mint() -> Result<Self, NoRandomness> {
+        let mut id = [0; 12];
+        let mut text = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut id).map_err(|_| NoRandomness)?;
+        aws_lc_rs::rand::fill(text.as_mut_slice()).map_err(|_| NoRandomness)?;
+        Ok(Self {
+            id: format!("tok_{}", HEXLOWER.encode(&id)),
+            text: SecretString::from(format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(text.as_slice()))),
+        })
+    }
+
+    /// The text, for the one answer that shows it.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text.expose_secret().to_owned()
+    }
+}
 
 /// The digest of a token that was chosen at random; it cannot be guessed back from its digest.
 pub struct TokenDigest([u8; 32]);

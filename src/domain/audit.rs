@@ -49,10 +49,14 @@ vocabulary!(
         InstallationUpdate = "installation.update",
         /// An installation was removed.
         InstallationDelete = "installation.delete",
+        /// API tokens were listed.
+        TokenList = "token.list",
         /// An API token was made.
         TokenCreate = "token.create",
         /// An API token was removed.
         TokenDelete = "token.delete",
+        /// The loaded keys were listed.
+        KeyList = "key.list",
         /// An organization's policy was changed.
         PolicyPut = "policy.put",
         /// An alert was raised.
@@ -115,6 +119,23 @@ pub struct Actor {
     pub id: String,
     /// The token's name, or the instance's.
     pub name: String,
+}
+
+/// Who asks, and by which way: what the audit log says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// Who.
+    pub actor: Actor,
+    /// By which way.
+    pub source: Source,
+}
+
+impl Asker {
+    /// What the audit log says of something that this asker did.
+    #[must_use]
+    pub fn entry(&self, organization: Option<OrganizationId>, at: Timestamp, action: Action) -> AuditEntry {
+        AuditEntry::of(organization, at, self.actor.clone(), action, self.source)
+    }
 }
 
 /// One entry of the audit log, before it is linked into its chain.

@@ -1,36 +1,130 @@
-//! Who may send deliveries: a dispatcher with the token, or, where none is set, any local process but a browser.
+//! Who may send deliveries: a dispatcher with a token, or, where none is set, any local process but a browser.
+
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, ORIGIN};
+use secrecy::SecretString;
+use tokio::runtime::Handle;
 
+use crate::crypto::keyring::Keyring;
 use crate::crypto::token::TokenDigest;
+use crate::domain::id::OrganizationId;
 use crate::domain::problem::Problem;
+use crate::domain::time::Timestamp;
+use crate::registry::{KnownToken, TokenError, Tokens};
+use crate::store::Role;
 
 /// What a dispatcher has to show.
-#[derive(Debug)]
 pub enum DispatcherAuth {
-    /// This token, as `Authorization: Bearer`.
-    Token(TokenDigest),
+    /// A token, as `Authorization: Bearer`.
+    Token {
+        /// This one,
+        file: TokenDigest,
+        /// or one that the REST API made.
+        stored: StoredTokens,
+    },
     /// Nothing: `config` allows this on loopback and Unix sockets only.
     Local,
+}
+
+/// Dispatcher tokens that the REST API made. One that was seen before costs no store call.
+pub struct StoredTokens {
+    tokens: Arc<Tokens>,
+    keyring: Arc<Keyring>,
+    control: Handle,
+}
+
+/// Whose deliveries a dispatcher may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// Everybody's.
+    Anyones,
+    /// One organization's.
+    Only(OrganizationId),
 }
 
 impl DispatcherAuth {
     /// Checks a request's head.
     ///
     /// # Errors
-    /// [`Problem::DispatcherUnauthenticated`].
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let admitted = match self {
-            Self::Token(expected) => bearer(headers).is_some_and(|token| expected.matches(token)),
-            // A page in a browser on this host can post here too; a browser always says where the page came from.
-            Self::Local => !headers.contains_key(ORIGIN),
-        };
-        if admitted {
-            Ok(())
-        } else {
-            Err(Problem::DispatcherUnauthenticated)
+    /// [`Problem::DispatcherUnauthenticated`], or what is wrong where stored tokens cannot be looked at.
+    pub(super) async fn check(&self, headers: &HeaderMap, now: Timestamp) -> Result<Admitted, Problem> {
+        match self {
+            Self::Local => local(headers),
+            Self::Token { file, stored } => {
+                let token = bearer(headers).ok_or(Problem::DispatcherUnauthenticated)?;
+                if file.matches(token) {
+                    Ok(Admitted::Anyones)
+                } else {
+                    stored.check(token, now).await
+                }
+            }
         }
+    }
+}
+
+impl StoredTokens {
+    /// Tokens of a store that works on `control`.
+    #[must_use]
+    pub fn new(tokens: Arc<Tokens>, keyring: Arc<Keyring>, control: Handle) -> Self {
+        Self {
+            tokens,
+            keyring,
+            control,
+        }
+    }
+
+    async fn check(&self, token: &[u8], now: Timestamp) -> Result<Admitted, Problem> {
+        let unauthenticated = Problem::DispatcherUnauthenticated;
+        let text = std::str::from_utf8(token).map_err(|_| unauthenticated)?;
+        let hash = self.keyring.token_hash(&SecretString::from(text));
+        let known = match self.tokens.known(&hash) {
+            Some(known) => Some(known),
+            None => self.look_up(hash).await?,
+        };
+        let known = known
+            .filter(|known| known.row.role == Role::Dispatcher && known.is_valid(now))
+            .ok_or(unauthenticated)?;
+        known.used(now);
+        Ok(match &known.row.organization {
+            None => Admitted::Anyones,
+            Some(organization) => Admitted::Only(organization.clone()),
+        })
+    }
+
+    async fn look_up(&self, hash: [u8; 32]) -> Result<Option<Arc<KnownToken>>, Problem> {
+        let tokens = Arc::clone(&self.tokens);
+        let found = self.control.spawn(async move { tokens.find(&hash).await });
+        match found.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(TokenError::Forged)) => Ok(None),
+            Ok(Err(TokenError::TooMany)) => Err(Problem::Overloaded),
+            Ok(Err(_)) => Err(Problem::StoreUnavailable),
+            Err(_) => Err(Problem::Internal),
+        }
+    }
+}
+
+impl Admitted {
+    /// Holds an installation against what the dispatcher's token is bound to.
+    ///
+    /// # Errors
+    /// [`Problem::ScopeMismatch`].
+    pub(super) fn covers(&self, organization: &OrganizationId) -> Result<(), Problem> {
+        match self {
+            Self::Only(own) if own != organization => Err(Problem::ScopeMismatch),
+            Self::Anyones | Self::Only(_) => Ok(()),
+        }
+    }
+}
+
+/// A page in a browser on this host can post here too; a browser always says where the page came from.
+fn local(headers: &HeaderMap) -> Result<Admitted, Problem> {
+    if headers.contains_key(ORIGIN) {
+        Err(Problem::DispatcherUnauthenticated)
+    } else {
+        Ok(Admitted::Anyones)
     }
 }
 
@@ -60,7 +154,8 @@ mod tests {
 
     #[test]
     fn only_the_very_token_is_let_in() {
-        let auth = DispatcherAuth::Token(TokenDigest::of(b"right"));
+        let file = TokenDigest::of(b"right");
+        let admits = |headers: &HeaderMap| bearer(headers).is_some_and(|token| file.matches(token));
         for (value, admitted) in [
             ("Bearer right", true),
             ("bearer right", true),
@@ -71,17 +166,16 @@ mod tests {
             ("Basic right", false),
             ("right", false),
         ] {
-            let checked = auth.check(&headers(&[("authorization", value)]));
-            assert_eq!(checked.is_ok(), admitted, "{value}");
+            assert_eq!(admits(&headers(&[("authorization", value)])), admitted, "{value}");
         }
-        assert!(auth.check(&HeaderMap::new()).is_err());
+        assert!(!admits(&HeaderMap::new()));
         let twice = headers(&[("authorization", "Bearer right"), ("authorization", "Bearer right")]);
-        assert!(auth.check(&twice).is_err());
+        assert!(!admits(&twice));
     }
 
     #[test]
     fn without_a_token_everyone_local_is_let_in_but_a_page_in_a_browser() {
-        assert!(DispatcherAuth::Local.check(&HeaderMap::new()).is_ok());
-        assert!(DispatcherAuth::Local.check(&headers(&[("origin", "null")])).is_err());
+        assert!(local(&HeaderMap::new()).is_ok());
+        assert!(local(&headers(&[("origin", "null")])).is_err());
     }
 }

@@ -32,10 +32,11 @@ use crate::domain::problem::Problem;
 use crate::server::{self, Load};
 use crate::telemetry::{BundleLookup, LogHandle, Metrics};
 
-pub use auth::DispatcherAuth;
+pub use auth::{DispatcherAuth, StoredTokens};
 pub use record::{DeliveryIds, NoRandomness};
 pub use respond::ProxyBody;
 
+use auth::Admitted;
 use record::{Record, TraceId};
 use respond::Refusal;
 
@@ -78,8 +79,8 @@ impl Proxy {
     async fn deliver(&self, request: Request<Incoming>, record: &mut Record) -> Result<Delivered, Refusal> {
         let (head, mut body) = request.into_parts();
         record.trace_id = TraceId::of(&head.headers);
-        let invocation = match self.receive(&head, &mut body, record).await {
-            Ok(invocation) => invocation,
+        let (admitted, invocation) = match self.receive(&head, &mut body, record).await {
+            Ok(received) => received,
             Err(refusal) => {
                 discard(&head.headers, body);
                 return Err(refusal);
@@ -88,7 +89,7 @@ impl Proxy {
         let scanned = scan(&invocation)?;
         let id = invocation::installation_id(&head.headers, &scanned.stated)?;
         let bundle = self.bundle(&id, record).await?;
-        let ready = addressed(&bundle, &scanned.stated)?;
+        let ready = addressed(&bundle, &scanned.stated, &admitted)?;
         self.check_identity(ready)?;
         let message_id = ready
             .signers
@@ -101,7 +102,12 @@ impl Proxy {
     }
 
     /// Lets a request in and reads its body.
-    async fn receive(&self, head: &Parts, body: &mut Incoming, record: &mut Record) -> Result<Bytes, Refusal> {
+    async fn receive(
+        &self,
+        head: &Parts,
+        body: &mut Incoming,
+        record: &mut Record,
+    ) -> Result<(Admitted, Bytes), Refusal> {
         let load = &self.shared.load;
         if load.refuses_new() {
             return Err(Problem::Draining.into());
@@ -109,13 +115,17 @@ impl Proxy {
         record.admit(load.admit().ok_or(Problem::Overloaded)?);
         let declared = server::declared_length(&head.headers);
         invocation::check_head(head, declared, load.limits().body_bytes_max)?;
-        let is_let_in = self.shared.auth.check(&head.headers);
-        is_let_in.inspect_err(|_| self.shared.recorder.turned_away(Stranger::Dispatcher))?;
+        let admitted = self.shared.auth.check(&head.headers, self.shared.clock.now()).await;
+        let admitted = admitted.inspect_err(|problem| {
+            if *problem == Problem::DispatcherUnauthenticated {
+                self.shared.recorder.turned_away(Stranger::Dispatcher);
+            }
+        })?;
         invocation::check_path(&head.uri)?;
         let (invocation, held) = server::read_body(body, declared, load).await?;
         record.held = Some(held);
         record.bytes_in = invocation.len() as u64;
-        Ok(invocation)
+        Ok((admitted, invocation))
     }
 
     /// What there is to know of an installation, from memory or built now.
@@ -201,7 +211,7 @@ impl server::Service for Proxy {
 }
 
 /// Whether an installation may get this invocation, and what a delivery to it uses.
-fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>) -> Result<&'a Ready, Refusal> {
+fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>, admitted: &Admitted) -> Result<&'a Ready, Refusal> {
     let Standing::Installed {
         installation,
         readiness,
@@ -209,6 +219,7 @@ fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>) -> Result<&'a Ready, R
     else {
         return Err(Problem::InstallationUnknown.into());
     };
+    admitted.covers(&installation.organization)?;
     invocation::hold_against(stated, installation)?;
     readiness.as_ref().map_err(Refusal::from)
 }

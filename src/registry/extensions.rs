@@ -5,7 +5,8 @@ use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::id::ExtensionId;
 use crate::domain::manifest::Manifest;
-use crate::store::{Change, ExtensionRow, StoreError, Write};
+use crate::domain::secret::successor;
+use crate::store::{Change, ExtensionRow, Listed, Page, StoreError, Write};
 
 /// A registered extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Registry {
             ExtensionRow {
                 id: id.clone(),
                 document: document.to_owned(),
-                version: replaced.map_or(1, |version| version.saturating_add(1)),
+                version: replaced.map_or(Some(1), successor).ok_or(RegistryError::Exhausted)?,
                 mac: Vec::new(),
                 created_at: before.map_or(now, |row| row.created_at),
                 updated_at: now,
@@ -74,6 +75,22 @@ impl Registry {
             record: ExtensionRecord { row, manifest },
             changed,
             created: replaced.is_none(),
+        })
+    }
+
+    /// All registered extensions, by position.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRecord>, RegistryError> {
+        let listed = self.store.extensions(page).await?;
+        let records = listed.rows.into_iter().map(|row| {
+            let manifest = verified_manifest(&self.keyring, &row)?;
+            Ok(ExtensionRecord { row, manifest })
+        });
+        Ok(Listed {
+            rows: records.collect::<Result<_, RegistryError>>()?,
+            next: listed.next,
         })
     }
 

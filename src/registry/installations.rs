@@ -16,7 +16,7 @@ use crate::domain::key::SecretKey;
 use crate::domain::manifest::{FieldScope, Manifest};
 use crate::domain::resolution::{PartnerDefaults, slots};
 use crate::domain::scope::{Owner, Scope, Slot};
-use crate::domain::secret::{SecretKind, SecretMeta};
+use crate::domain::secret::{SecretKind, SecretMeta, successor};
 use crate::domain::time::Timestamp;
 use crate::store::{Change, Listed, Page, SecretRow, Tenancy, Write};
 
@@ -97,7 +97,7 @@ impl Registry {
         let partner = partner_defaults(&installation, &manifest);
         let (items, rows) = self.checklist(&installation, &manifest, partner).await?;
         let placeholders = if new.scaffold {
-            placeholders(&installation, &items, &rows, who, now)
+            placeholders(&installation, &items, &rows, who, now)?
         } else {
             Vec::new()
         };
@@ -143,7 +143,7 @@ impl Registry {
         tenancy: &Tenancy,
         id: &InstallationId,
     ) -> Result<Option<Installed>, RegistryError> {
-        match self.visible(tenancy, id).await? {
+        match self.registered(tenancy, id).await? {
             None => Ok(None),
             Some(registered) => self.installed(registered).await.map(Some),
         }
@@ -179,7 +179,7 @@ impl Registry {
         patch: InstallationPatch,
         expected: Option<u64>,
     ) -> Result<Stored<Installed>, RegistryError> {
-        let mut registered = self.visible(tenancy, id).await?.ok_or(RegistryError::Unknown)?;
+        let mut registered = self.registered(tenancy, id).await?.ok_or(RegistryError::Unknown)?;
         let replaced = registered.installation.version;
         if expected.is_some_and(|expected| expected != replaced) {
             return Err(RegistryError::Conflict);
@@ -195,7 +195,7 @@ impl Registry {
         if let Some(state) = patch.state {
             installation.state = state;
         }
-        installation.version = replaced.saturating_add(1);
+        installation.version = successor(replaced).ok_or(RegistryError::Exhausted)?;
         installation.updated_at = now;
         registered.partner_defaults = partner_defaults(installation, &registered.manifest);
         let installed = self.installed(registered).await?;
@@ -224,8 +224,15 @@ impl Registry {
         })
     }
 
-    /// A foreign installation looks absent.
-    async fn visible(&self, tenancy: &Tenancy, id: &InstallationId) -> Result<Option<Registered>, RegistryError> {
+    /// What a delivery to an installation goes by. A foreign one looks absent.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn registered(
+        &self,
+        tenancy: &Tenancy,
+        id: &InstallationId,
+    ) -> Result<Option<Registered>, RegistryError> {
         let registered = load(&self.store, &self.keyring, id).await?;
         Ok(registered.filter(|registered| match tenancy {
             Tenancy::Platform => true,
@@ -300,7 +307,7 @@ fn placeholders(
     rows: &HashMap<Slot, SecretRow>,
     who: &Actor,
     now: Timestamp,
-) -> Vec<(SecretRow, Option<u64>)> {
+) -> Result<Vec<(SecretRow, Option<u64>)>, RegistryError> {
     let open = items
         .iter()
         .filter(|item| item.satisfied_by.is_none() && !item.placeholder);
@@ -317,9 +324,10 @@ fn placeholders(
             key: item.key.clone(),
         };
         let replaced = rows.get(&slot).map(|row| &row.meta);
+        let version = replaced.map_or(Some(1), |meta| successor(meta.version));
         let meta = SecretMeta {
             kind: SecretKind::Placeholder,
-            version: replaced.map_or(1, |meta| meta.version.saturating_add(1)),
+            version: version.ok_or(RegistryError::Exhausted)?,
             rotation_count: replaced.map_or(0, |meta| meta.rotation_count),
             last_rotated_at: replaced.and_then(|meta| meta.last_rotated_at),
             created_at: replaced.map_or(now, |meta| meta.created_at),
@@ -330,14 +338,12 @@ fn placeholders(
             last_used_at: replaced.and_then(|meta| meta.last_used_at),
             slot: slot.clone(),
         };
-        (
-            SecretRow {
-                meta,
-                sealed: Vec::new(),
-                predecessor: None,
-            },
-            replaced.map(|meta| meta.version),
-        )
+        let row = SecretRow {
+            meta,
+            sealed: Vec::new(),
+            predecessor: None,
+        };
+        Ok((row, replaced.map(|meta| meta.version)))
     })
     .collect()
 }

@@ -6,6 +6,7 @@
 mod extensions;
 mod installations;
 mod policies;
+mod removal;
 mod tokens;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::store::{ExtensionRow, InstallationRow, SharedStore, StoreError};
 pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
 pub use policies::{policy_is_authentic, sealed_policy};
-pub use tokens::{sealed_token, token_is_authentic};
+pub use tokens::{KnownToken, MadeToken, NewToken, TokenError, Tokens, sealed_token, token_is_authentic};
 
 /// Which destinations may be registered.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +75,9 @@ pub enum RegistryError {
     /// A stored row is not as the sidecar wrote it. An operator has to look into it.
     #[error("a stored record does not authenticate")]
     Tampered,
+    /// Its version is at its limit. The record cannot be changed any more.
+    #[error("the record's version is at its limit")]
+    Exhausted,
     /// The system's fault.
     #[error("internal error")]
     Internal,

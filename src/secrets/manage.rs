@@ -1,24 +1,25 @@
-//! How secrets are written, rotated, deleted and listed: sealed before they reach the store, recorded with the change.
+//! How secrets are written, linked, rotated, rolled back, deleted and listed: sealed before they reach the store,
+//! recorded with the change.
+
+mod versions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::domain::audit::{Action, Actor, AuditEntry, Source};
+pub use crate::domain::audit::Asker;
+use crate::domain::audit::{Action, AuditEntry, Outcome};
 use crate::domain::change::Changed;
 use crate::domain::id::{OrganizationId, ScopeId};
+use crate::domain::reference::Reference;
 use crate::domain::scope::{Owner, Scope, Slot};
-use crate::domain::secret::{SecretKind, SecretMeta, VALUE_BYTES_MAX};
+use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
-use crate::store::{
-    Change, Listed, Page, Predecessor, SecretQuery, SecretRow, SharedStore, StoreError, Tenancy, Write,
-};
-
-/// How long a replaced value stays valid in signatures.
-const OVERLAP_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+use crate::store::{Change, Listed, Page, SecretQuery, SecretRow, SharedStore, StoreError, Tenancy, Write};
+use versions::Planned;
 
 /// How often a write is tried again that someone else overtook.
 const OVERTAKEN_MAX: u32 = 8;
@@ -33,34 +34,35 @@ pub struct SecretManager {
     clock: Arc<dyn Clock>,
 }
 
-/// Who asks, and by which way: what the audit log says of it.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    /// Who.
-    pub actor: Actor,
-    /// By which way.
-    pub source: Source,
-}
-
-impl Asker {
-    /// What the audit log says of something that this asker did.
-    #[must_use]
-    pub fn entry(&self, organization: Option<OrganizationId>, at: Timestamp, action: Action) -> AuditEntry {
-        AuditEntry::of(organization, at, self.actor.clone(), action, self.source)
-    }
-}
-
-/// A value to write.
+/// What a secret consists of.
 #[derive(Debug)]
-pub struct NewValue {
+pub enum Content {
+    /// A value, to be sealed here.
+    Value(SecretString),
+    /// The name of a value that stands elsewhere.
+    Reference(Reference),
+}
+
+/// A secret to write.
+#[derive(Debug)]
+pub struct NewSecret {
     /// Where.
     pub slot: Slot,
     /// What.
-    pub value: SecretString,
+    pub content: Content,
     /// When it ends, if its author says so.
     pub expires_at: Option<Timestamp>,
     /// Whom to ask about it; stays as it is where `None`.
     pub contact: Option<String>,
+}
+
+/// A secret as it may be shown: all but its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// What stands in the slot.
+    pub meta: SecretMeta,
+    /// What it refers to, where it is a reference.
+    pub reference: Option<Reference>,
 }
 
 /// What becomes of the value that a rotation replaces.
@@ -68,7 +70,7 @@ pub struct NewValue {
 pub enum Overlap {
     /// It stays valid in signatures for a day.
     Keep,
-    /// It ends now.
+    /// It ends now, and cannot be rolled back to.
     Revoke,
 }
 
@@ -77,15 +79,15 @@ pub enum Overlap {
 enum Must {
     /// Whatever there is.
     Anything,
-    /// A value or placeholder to replace.
-    Value,
+    /// Something to replace: a value, a reference or a placeholder.
+    Something,
 }
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The secrets as they now stand, in the order given.
-    pub secrets: Vec<SecretMeta>,
+    pub secrets: Vec<Secret>,
     /// Whether each named an organization or scope id never seen before.
     pub new_scopes: Vec<bool>,
     /// Whether any slot had no value before.
@@ -112,8 +114,20 @@ pub enum ManageError {
     /// The secret is not at the version that the caller expected. Read it again.
     #[error("the secret was changed by someone else")]
     Conflict,
-    /// It could not be sealed: the system's fault.
-    #[error("the value could not be sealed")]
+    /// Nothing was replaced yet, or what was is gone: a rollback has nothing to bring back.
+    #[error("there is no previous version to go back to")]
+    NoPredecessor,
+    /// The value stands here: there is nothing to fetch.
+    #[error("the secret is no reference to an external one")]
+    NotExternal,
+    /// Nobody to fetch the value from. An administrator has to configure a provider.
+    #[error("no provider is configured for this reference")]
+    NoProvider,
+    /// Its version or count is at its limit. The slot cannot be written any more.
+    #[error("the secret's version is at its limit")]
+    Exhausted,
+    /// It could not be sealed, or what stands there does not open: the system's fault.
+    #[error("the value could not be sealed or opened")]
     Seal,
 }
 
@@ -124,17 +138,18 @@ impl SecretManager {
         Self { store, keyring, clock }
     }
 
-    /// Creates or replaces values, all or none. `expected` is the version of the only one, if the caller insists.
+    /// Creates or replaces secrets, all or none. `expected` is the version of the only one, if the caller insists.
     ///
     /// # Errors
     /// [`ManageError`].
     pub async fn set(
         &self,
         asker: &Asker,
-        values: Vec<NewValue>,
+        secrets: Vec<NewSecret>,
         expected: Option<u64>,
     ) -> Result<Written, ManageError> {
-        self.write(asker, values, expected, Must::Anything, Overlap::Keep).await
+        self.write(asker, secrets, expected, Must::Anything, Overlap::Keep)
+            .await
     }
 
     /// Replaces what is there; a placeholder gets its first value.
@@ -144,116 +159,60 @@ impl SecretManager {
     pub async fn rotate(
         &self,
         asker: &Asker,
-        value: NewValue,
+        secret: NewSecret,
         overlap: Overlap,
         expected: Option<u64>,
     ) -> Result<Written, ManageError> {
-        self.write(asker, vec![value], expected, Must::Value, overlap).await
+        self.write(asker, vec![secret], expected, Must::Something, overlap)
+            .await
     }
 
     async fn write(
         &self,
         asker: &Asker,
-        values: Vec<NewValue>,
+        secrets: Vec<NewSecret>,
         expected: Option<u64>,
         must: Must,
         overlap: Overlap,
     ) -> Result<Written, ManageError> {
-        let slots: Vec<Slot> = values.iter().map(|new| new.slot.clone()).collect();
-        check(&values, &slots)?;
+        let slots: Vec<Slot> = secrets.iter().map(|new| new.slot.clone()).collect();
+        versions::check(&secrets, &slots)?;
         let new_scopes = self.new_scopes(&slots).await?;
-        for _ in 0..OVERTAKEN_MAX {
-            let standing = self.store.slots(&slots).await?;
-            let mut written = Written {
-                secrets: Vec::new(),
-                new_scopes: new_scopes.clone(),
-                created: false,
-                changed: Vec::new(),
-            };
-            let mut change = Change::default();
-            for new in &values {
+        let plan = |standing: &[SecretRow], now| {
+            let planned = secrets.iter().map(|new| {
                 let before = standing.iter().find(|row| row.meta.slot == new.slot);
                 expect(before, expected, must)?;
-                let row = self.replacing(asker, before, new, overlap)?;
-                let is_first = before.is_none_or(|row| row.meta.kind != SecretKind::Value);
-                let action = if is_first {
-                    Action::SecretCreate
-                } else {
-                    Action::SecretRotate
-                };
-                written.created |= is_first;
-                written.changed.push(Changed::Secret(new.slot.clone()));
-                written.secrets.push(row.meta.clone());
-                change.entries.push(entry(asker, &row.meta, action, self.clock.now()));
-                change.writes.push(Write::Secret {
-                    row,
-                    expected: before.map(|row| row.meta.version),
-                });
-            }
-            match self.store.commit(change).await {
-                Ok(()) => return Ok(written),
-                Err(StoreError::Conflict) if expected.is_none() => {}
-                Err(StoreError::Conflict) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(ManageError::Conflict)
+                versions::replacing(&self.keyring, asker, before, new, overlap, now)
+            });
+            planned.collect()
+        };
+        let planned = self.overtaking(asker, &slots, expected, plan).await?;
+        Ok(Written {
+            new_scopes,
+            created: planned.iter().any(|planned| planned.is_first),
+            changed: slots.into_iter().map(Changed::Secret).collect(),
+            secrets: planned.into_iter().map(|planned| self.shown(&planned.row)).collect(),
+        })
     }
 
-    /// The row that takes a slot over: versions and counts go on, a first value is no rotation.
-    fn replacing(
-        &self,
-        asker: &Asker,
-        before: Option<&SecretRow>,
-        new: &NewValue,
-        overlap: Overlap,
-    ) -> Result<SecretRow, ManageError> {
-        let now = self.clock.now();
-        let version = before.map_or(1, |row| row.meta.version.saturating_add(1));
-        let sealed = self
-            .keyring
-            .seal(
-                &new.slot,
-                SecretKind::Value,
-                version,
-                new.value.expose_secret().as_bytes(),
-            )
-            .map_err(|_| ManageError::Seal)?;
-        let replaced = before.filter(|row| row.meta.kind == SecretKind::Value);
-        let predecessor = replaced.filter(|_| overlap == Overlap::Keep).map(|row| Predecessor {
-            version: row.meta.version,
-            sealed: row.sealed.clone(),
-            valid_until: now.plus_millis(OVERLAP_MILLIS),
-        });
-        let rotations = before.map_or(0, |row| row.meta.rotation_count);
-        let meta = SecretMeta {
-            slot: new.slot.clone(),
-            kind: SecretKind::Value,
-            version,
-            rotation_count: if replaced.is_some() {
-                rotations.saturating_add(1)
-            } else {
-                rotations
-            },
-            last_rotated_at: if replaced.is_some() {
-                Some(now)
-            } else {
-                before.and_then(|row| row.meta.last_rotated_at)
-            },
-            created_at: before.map_or(now, |row| row.meta.created_at),
-            updated_at: now,
-            expires_at: new.expires_at,
-            written_by: asker.actor.name.clone(),
-            contact: new
-                .contact
-                .clone()
-                .or_else(|| before.and_then(|row| row.meta.contact.clone())),
-            last_used_at: before.and_then(|row| row.meta.last_used_at),
+    /// Brings back what the last write replaced, as a new version; the current value becomes the previous one.
+    ///
+    /// # Errors
+    /// [`ManageError`]; `Unknown` where there is no secret, `NoPredecessor` where it replaced none.
+    pub async fn rollback(&self, asker: &Asker, slot: &Slot, expected: Option<u64>) -> Result<Written, ManageError> {
+        let slots = std::slice::from_ref(slot);
+        let plan = |standing: &[SecretRow], now| {
+            let before = standing.first();
+            expect(before, expected, Must::Something)?;
+            let before = before.ok_or(ManageError::Unknown)?;
+            Ok(vec![versions::returning(&self.keyring, asker, before, now)?])
         };
-        Ok(SecretRow {
-            meta,
-            sealed,
-            predecessor,
+        let planned = self.overtaking(asker, slots, expected, plan).await?;
+        Ok(Written {
+            secrets: planned.into_iter().map(|planned| self.shown(&planned.row)).collect(),
+            new_scopes: vec![false],
+            created: false,
+            changed: vec![Changed::Secret(slot.clone())],
         })
     }
 
@@ -262,31 +221,58 @@ impl SecretManager {
     /// # Errors
     /// [`ManageError`]; `Unknown` where there is none.
     pub async fn delete(&self, asker: &Asker, slot: &Slot, expected: Option<u64>) -> Result<Vec<Changed>, ManageError> {
+        let plan = |standing: &[SecretRow], now| {
+            let before = standing.first();
+            expect(before, expected, Must::Something)?;
+            let before = before.ok_or(ManageError::Unknown)?;
+            Ok(vec![versions::burying(asker, before, now)?])
+        };
+        self.overtaking(asker, std::slice::from_ref(slot), expected, plan)
+            .await?;
+        Ok(vec![Changed::Secret(slot.clone())])
+    }
+
+    /// Fetches a reference's value anew. This build has no provider to ask, so a reference can be checked for being
+    /// one and no more; the attempt is recorded.
+    ///
+    /// # Errors
+    /// [`ManageError`]: `NotExternal` for a value that stands here, `NoProvider` otherwise.
+    pub async fn refresh(&self, asker: &Asker, slot: &Slot) -> Result<Secret, ManageError> {
+        let row = self.standing(slot).await?;
+        if row.meta.kind != SecretKind::Reference {
+            return Err(ManageError::NotExternal);
+        }
+        let failed = AuditEntry {
+            outcome: Outcome::Failed,
+            ..entry(asker, &row.meta, Action::SecretRefresh, self.clock.now())
+        };
+        self.store.record(vec![failed]).await?;
+        Err(ManageError::NoProvider)
+    }
+
+    /// Commits what `plan` makes of the rows that stand, and plans again where someone else was faster, unless the
+    /// caller insists on a version.
+    async fn overtaking(
+        &self,
+        asker: &Asker,
+        slots: &[Slot],
+        expected: Option<u64>,
+        plan: impl Fn(&[SecretRow], Timestamp) -> Result<Vec<Planned>, ManageError> + Send + Sync,
+    ) -> Result<Vec<Planned>, ManageError> {
         for _ in 0..OVERTAKEN_MAX {
-            let before = self.standing(slot).await?;
-            expect(Some(&before), expected, Must::Anything)?;
+            let standing = self.store.slots(slots).await?;
             let now = self.clock.now();
-            let replaced = before.meta.version;
-            let meta = SecretMeta {
-                kind: SecretKind::Tombstone,
-                version: replaced.saturating_add(1),
-                updated_at: now,
-                expires_at: None,
-                written_by: asker.actor.name.clone(),
-                ..before.meta
-            };
-            let entries = vec![entry(asker, &meta, Action::SecretDelete, now)];
-            let row = SecretRow {
-                meta,
-                sealed: Vec::new(),
-                predecessor: None,
-            };
-            let writes = vec![Write::Secret {
-                row,
-                expected: Some(replaced),
-            }];
-            match self.store.commit(Change { writes, entries }).await {
-                Ok(()) => return Ok(vec![Changed::Secret(slot.clone())]),
+            let planned = plan(&standing, now)?;
+            let mut change = Change::default();
+            for one in &planned {
+                change.entries.push(entry(asker, &one.row.meta, one.action, now));
+                change.writes.push(Write::Secret {
+                    row: one.row.clone(),
+                    expected: one.replaces,
+                });
+            }
+            match self.store.commit(change).await {
+                Ok(()) => return Ok(planned),
                 Err(StoreError::Conflict) if expected.is_none() => {}
                 Err(StoreError::Conflict) => break,
                 Err(error) => return Err(error.into()),
@@ -299,12 +285,20 @@ impl SecretManager {
     ///
     /// # Errors
     /// [`ManageError`].
-    pub async fn get(&self, asker: &Asker, slot: &Slot) -> Result<SecretMeta, ManageError> {
+    pub async fn get(&self, asker: &Asker, slot: &Slot) -> Result<Secret, ManageError> {
         let row = self.standing(slot).await?;
         self.store
             .record(vec![entry(asker, &row.meta, Action::SecretGet, self.clock.now())])
             .await?;
-        Ok(row.meta)
+        Ok(self.shown(&row))
+    }
+
+    /// Whether there is such a secret. For those who are then refused its value.
+    ///
+    /// # Errors
+    /// [`ManageError`]; `Unknown` where there is none.
+    pub async fn must_stand(&self, slot: &Slot) -> Result<(), ManageError> {
+        self.standing(slot).await.map(drop)
     }
 
     /// The secrets that a tenancy may see, without their values.
@@ -317,7 +311,7 @@ impl SecretManager {
         tenancy: &Tenancy,
         query: &SecretQuery,
         page: &Page,
-    ) -> Result<Listed<SecretRow>, ManageError> {
+    ) -> Result<Listed<Secret>, ManageError> {
         let listed = self.store.secrets(tenancy, query, page).await?;
         let organization = match tenancy {
             Tenancy::Platform => None,
@@ -330,7 +324,24 @@ impl SecretManager {
             ..asker.entry(organization, self.clock.now(), Action::SecretList)
         };
         self.store.record(vec![entry]).await?;
-        Ok(listed)
+        Ok(Listed {
+            rows: listed.rows.iter().map(|row| self.shown(row)).collect(),
+            next: listed.next,
+        })
+    }
+
+    /// A row as it may be shown. A reference that does not open is not shown: somebody moved or altered it.
+    fn shown(&self, row: &SecretRow) -> Secret {
+        let reference = (row.meta.kind == SecretKind::Reference)
+            .then(|| versions::opened_reference(&self.keyring, row))
+            .flatten();
+        if row.meta.kind == SecretKind::Reference && reference.is_none() {
+            tracing::error!("a stored reference does not authenticate");
+        }
+        Secret {
+            meta: row.meta.clone(),
+            reference,
+        }
     }
 
     async fn standing(&self, slot: &Slot) -> Result<SecretRow, ManageError> {
@@ -361,27 +372,11 @@ impl SecretManager {
     }
 }
 
-fn check(values: &[NewValue], slots: &[Slot]) -> Result<(), ManageError> {
-    let all_differ = slots
-        .iter()
-        .enumerate()
-        .all(|(n, slot)| !slots.iter().skip(n + 1).any(|other| other == slot));
-    if slots.is_empty() || slots.len() > SECRETS_PER_WRITE_MAX || !all_differ {
-        return Err(ManageError::Count);
-    }
-    let fits = |new: &NewValue| (1..=VALUE_BYTES_MAX).contains(&new.value.expose_secret().len());
-    if values.iter().all(fits) {
-        Ok(())
-    } else {
-        Err(ManageError::Value)
-    }
-}
-
 fn expect(before: Option<&SecretRow>, expected: Option<u64>, must: Must) -> Result<(), ManageError> {
     let standing = before
         .map(|row| &row.meta)
         .filter(|meta| meta.kind != SecretKind::Tombstone);
-    if must == Must::Value && standing.is_none() {
+    if must == Must::Something && standing.is_none() {
         return Err(ManageError::Unknown);
     }
     if expected.is_some() && expected != standing.map(|meta| meta.version) {

@@ -1,4 +1,8 @@
-//! What is done with secrets: `manage` writes and lists them, `resolve` opens them for deliveries.
+//! What is done with secrets: `manage` writes and lists them, `resolve` opens them for deliveries, `explain` says where
+//! a value comes from, `report` how old they are.
 
+pub mod explain;
+pub mod lookup;
 pub mod manage;
+pub mod report;
 pub mod resolve;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::lookup::lookup;
 use crate::audit::Use;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
@@ -14,7 +15,7 @@ use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Demand, OnMissing};
 use crate::domain::resolution::{
-    HandshakeSecret, HandshakeSecrets, Lookup, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
+    HandshakeSecret, HandshakeSecrets, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
     first_match, slots,
 };
 use crate::domain::scope::{ScopeHits, Slot};
@@ -247,19 +248,6 @@ impl SecretResolver {
             current: self.open(row)?,
             predecessor,
         })
-    }
-}
-
-/// What a stored row answers. A reference has no provider to ask in this build, so whether its target has a value
-/// cannot be told.
-fn lookup(row: Option<&SecretRow>) -> Lookup<&SecretRow> {
-    match row {
-        None => Lookup::Absent,
-        Some(row) => match row.meta.kind {
-            SecretKind::Value => Lookup::Found(row),
-            SecretKind::Placeholder | SecretKind::Tombstone => Lookup::Absent,
-            SecretKind::Reference => Lookup::Unavailable,
-        },
     }
 }
 

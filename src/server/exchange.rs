@@ -1,11 +1,12 @@
-//! How the control plane and the metrics listener are served: one exchange per connection, on the control runtime.
+//! How the control plane and the metrics listener are served: one exchange per connection, on the control runtime,
+//! over TLS where that is set.
 //!
 //! A connection ends with its answer, because what it read may have held a value and hyper keeps its buffers as long
 //! as the connection lives.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,12 +33,18 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Serves `service` on a bound, non-blocking listener until `stop`, then until the exchanges under way are done.
+/// Who is on the other end of a connection; with every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves `service` on a bound, non-blocking listener until `stop`, then until the exchanges under way are done; over
+/// TLS where it is given.
 ///
 /// # Errors
 /// Where the listener cannot be registered with the runtime.
 pub async fn serve_exchanges<S, B>(
     listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
     service: S,
     connections_max: usize,
     stop: CancellationToken,
@@ -52,14 +61,30 @@ where
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
         let (service, stop) = (service.clone(), stop.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            service.call(request)
+        });
+        let tls = tls.clone().map(TlsAcceptor::from);
         exchanges.spawn(async move {
+            let exchanged = async {
+                match tls {
+                    None => exchange(stream, service, stop).await,
+                    Some(tls) => {
+                        let shaken = tokio::time::timeout(HEADER_READ_TIMEOUT, tls.accept(stream)).await;
+                        if let Ok(Ok(stream)) = shaken {
+                            exchange(stream, service, stop).await;
+                        }
+                    }
+                }
+            };
             // A peer that breaks a rule or the time is of no interest.
-            let _ = tokio::time::timeout(EXCHANGE_MAX, exchange(stream, service, stop)).await;
+            let _ = tokio::time::timeout(EXCHANGE_MAX, exchanged).await;
             drop(permit);
         });
     }
@@ -68,8 +93,9 @@ where
     Ok(())
 }
 
-async fn exchange<S, B>(stream: TcpStream, service: S, stop: CancellationToken)
+async fn exchange<I, S, B>(stream: I, service: S, stop: CancellationToken)
 where
+    I: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
 {

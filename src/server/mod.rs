@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod exchange;
 mod load;
+mod tls;
 mod worker;
 
 use std::future::Future;
@@ -20,8 +21,9 @@ use hyper::body::Incoming;
 
 pub use accept::{Acceptor, BindError, Listeners};
 pub use body::{BodyError, declared_length, discard, read_body};
-pub use exchange::serve_exchanges;
+pub use exchange::{Peer, serve_exchanges};
 pub use load::{Admitted, Buffered, Load};
+pub use tls::{TlsFileError, server_tls};
 pub use worker::{Closing, WorkerError, Workers};
 
 /// Bounds on what peers can make the process hold.

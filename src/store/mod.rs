@@ -82,6 +82,9 @@ pub trait Store: Send + Sync + 'static {
     /// The token with this hash.
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError>;
 
+    /// The token with this public id.
+    async fn token_by_id(&self, id: &str) -> Result<Option<TokenRow>, StoreError>;
+
     /// The tokens that a tenancy may see, by position.
     async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError>;
 

@@ -331,7 +331,7 @@ pub enum Write {
     },
     /// Insert a token. A hash that is taken is a conflict.
     Token(TokenRow),
-    /// Remove a token. The last platform_operator's is a conflict.
+    /// Remove a token. The last platform_operator's that does not end is a conflict.
     TokenGone {
         /// Which.
         id: String,
@@ -387,7 +387,7 @@ pub enum Write {
     },
     /// Insert a named request; one that is there is a conflict. Forgets expired ones.
     Request(RequestRow),
-    /// Keep a named request's answer.
+    /// Keep a named request's answer, from now on until the row's end.
     RequestAnswered(RequestRow),
     /// Forget a named request: it did nothing.
     RequestGone {

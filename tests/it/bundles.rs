@@ -8,7 +8,7 @@ use kiket_sidecar::domain::audit::{Actor, Source};
 use kiket_sidecar::domain::id::ScopeId;
 use kiket_sidecar::domain::key::SecretKey;
 use kiket_sidecar::domain::scope::{Owner, Scope, Slot};
-use kiket_sidecar::secrets::manage::{Asker, NewValue, SecretManager};
+use kiket_sidecar::secrets::manage::{Asker, Content, NewSecret, SecretManager};
 use kiket_sidecar::store::{SharedStore, StoreError};
 use serde_json::{Value, json};
 
@@ -301,9 +301,9 @@ fn what_another_instance_wrote_comes_with_the_feed() {
         scope_id: ScopeId::parse("proj").unwrap(),
         key: SecretKey::parse("KEY").unwrap(),
     };
-    let value = NewValue {
+    let value = NewSecret {
         slot,
-        value: "written elsewhere".into(),
+        content: Content::Value("written elsewhere".into()),
         expires_at: None,
         contact: None,
     };

@@ -243,6 +243,10 @@ impl Store for SqliteStore {
         read::token(&self.readers, hash).await
     }
 
+    async fn token_by_id(&self, id: &str) -> Result<Option<TokenRow>, StoreError> {
+        read::token_by_id(&self.readers, id).await
+    }
+
     async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
         read::tokens(&self.readers, tenancy, page).await
     }

@@ -155,8 +155,9 @@ pub(super) async fn answer_request(tx: &mut SqliteConnection, row: RequestRow) -
     let (status, body) = row
         .answer
         .map_or((None, None), |(status, body)| (Some(i64::from(status)), Some(body)));
-    let query = sqlx::query("UPDATE requests SET status = ?2, body = ?3 WHERE id = ?1");
-    one_row(query.bind(row.id.to_vec()).bind(status).bind(body), tx).await
+    let query = sqlx::query("UPDATE requests SET status = ?2, body = ?3, expires_at = ?4 WHERE id = ?1");
+    let query = query.bind(row.id.to_vec()).bind(status).bind(body);
+    one_row(query.bind(signed(row.expires_at.0)), tx).await
 }
 
 pub(super) async fn forget_request(tx: &mut SqliteConnection, id: &[u8; 32]) -> Result<(), StoreError> {

@@ -159,6 +159,17 @@ pub(super) async fn token(pool: &SqlitePool, hash: &[u8; 32]) -> Result<Option<T
         .transpose()
 }
 
+pub(super) async fn token_by_id(pool: &SqlitePool, id: &str) -> Result<Option<TokenRow>, StoreError> {
+    let query = sqlx::query("SELECT * FROM tokens WHERE id = ?1").bind(id);
+    query
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?
+        .as_ref()
+        .map(row::token)
+        .transpose()
+}
+
 pub(super) async fn has_operator_token(pool: &SqlitePool) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tokens WHERE role = ?1)")
         .bind(super::super::Role::PlatformOperator.name())

@@ -180,11 +180,12 @@ pub(super) async fn secrets_used(tx: &mut SqliteConnection, slots: &[Slot], at: 
     Ok(())
 }
 
-/// The last operator's token stays: without one nobody could make another.
+/// The last operator's token that does not end stays: without one nobody could make another.
 pub(super) async fn token_gone(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
     let query = sqlx::query(
         "DELETE FROM tokens WHERE id = ?1 \
-         AND (role <> ?2 OR (SELECT COUNT(*) FROM tokens WHERE role = ?2 AND id <> ?1) > 0)",
+         AND (role <> ?2 OR expires_at IS NOT NULL \
+         OR EXISTS (SELECT 1 FROM tokens WHERE role = ?2 AND id <> ?1 AND expires_at IS NULL))",
     );
     let operator = Role::PlatformOperator.name();
     one_row(query.bind(id.to_owned()).bind(operator), tx).await

@@ -13,7 +13,7 @@ use kiket_sidecar::domain::audit::{Actor, Source};
 use kiket_sidecar::domain::change::Changed;
 use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::domain::time::Timestamp;
-use kiket_sidecar::secrets::manage::{Asker, NewValue, Overlap, SecretManager};
+use kiket_sidecar::secrets::manage::{Asker, Content, NewSecret, Overlap, SecretManager};
 use kiket_sidecar::store::{self, FeedPosition, OpenError, SharedStore};
 use rustix::fs::{FlockOperation, flock};
 use secrecy::SecretString;
@@ -303,9 +303,9 @@ async fn a_value_is_nowhere_in_the_files_in_no_readable_form() {
     };
     let scope_id = "the-plain-scope-id";
     let place = slot("org", Scope::Project, scope_id, "KEY");
-    let value = |text: &str| NewValue {
+    let value = |text: &str| NewSecret {
         slot: place.clone(),
-        value: SecretString::from(text),
+        content: Content::Value(SecretString::from(text)),
         expires_at: None,
         contact: None,
     };

@@ -246,6 +246,10 @@ impl Store for GatedStore {
         self.pass("token", self.inner.token(hash)).await
     }
 
+    async fn token_by_id(&self, id: &str) -> Result<Option<TokenRow>, StoreError> {
+        self.pass("token_by_id", self.inner.token_by_id(id)).await
+    }
+
     async fn has_operator_token(&self) -> Result<bool, StoreError> {
         self.pass("has_operator_token", self.inner.has_operator_token()).await
     }

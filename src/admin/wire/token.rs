@@ -1,0 +1,75 @@
+//! What goes over the wire about API tokens and key-encryption keys.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::IdText;
+use crate::store::TokenRow;
+
+/// A token to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin) struct TokenInput {
+    /// What people call it, 1 to 128 bytes.
+    pub(in crate::admin) name: String,
+    /// `platform_operator`, `org_admin`, `auditor` or `dispatcher`.
+    pub(in crate::admin) role: String,
+    /// Needed for `org_admin` and `auditor`, possible for `dispatcher`; the caller's own where left out.
+    pub(in crate::admin) organization_id: Option<IdText>,
+    /// RFC 3339, in the future.
+    pub(in crate::admin) expires_at: Option<String>,
+}
+
+/// A token without its text.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct TokenObject {
+    id: String,
+    name: String,
+    role: &'static str,
+    organization_id: Option<String>,
+    /// The name of the token that made it.
+    created_by: String,
+    created_at: String,
+    expires_at: Option<String>,
+    /// To the minute.
+    last_used_at: Option<String>,
+}
+
+/// A token just made, with its text: it is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct MadeTokenObject {
+    #[serde(flatten)]
+    pub(in crate::admin) made: TokenObject,
+    /// What goes behind `Authorization: Bearer`. `null` where an earlier answer is repeated: it is not kept.
+    pub(in crate::admin) token: Option<String>,
+}
+
+impl From<&TokenRow> for TokenObject {
+    fn from(row: &TokenRow) -> Self {
+        Self {
+            id: row.id.clone(),
+            name: row.name.clone(),
+            role: row.role.name(),
+            organization_id: row.organization.as_ref().map(ToString::to_string),
+            created_by: row.created_by.clone(),
+            created_at: row.created_at.to_rfc3339(),
+            expires_at: row.expires_at.map(|at| at.to_rfc3339()),
+            last_used_at: row.last_used_at.map(|at| at.to_rfc3339()),
+        }
+    }
+}
+
+/// A key-encryption key that this instance has loaded, without its material.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct KeyObject {
+    pub(in crate::admin) id: String,
+    pub(in crate::admin) created_at: String,
+    /// Whether it seals; the others open what they sealed.
+    pub(in crate::admin) active: bool,
+}
+
+/// The loaded key-encryption keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct KeyringObject {
+    pub(in crate::admin) data: Vec<KeyObject>,
+}
