@@ -8,18 +8,22 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin_tls;
 mod answers;
 mod audit_log;
+mod authorization;
 mod bundles;
 mod certificate_rotation;
 mod commands;
 mod control_plane;
 mod counts;
+mod crawl;
 mod demo;
 mod endpoint_faults;
 mod endpoint_tls;
 mod environment;
 mod first_delivery;
+mod fuzzed;
 mod http2;
 mod identities;
 mod killed;

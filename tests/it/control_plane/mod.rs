@@ -1,11 +1,18 @@
 //! The REST API from outside: what each route answers, refuses, allows to whom, and records.
 
 mod access;
+mod explained;
 mod extensions;
 mod installations;
+mod limits;
+mod named_requests;
 mod recorded;
+mod references;
 mod refused_secrets;
+mod removal;
+mod sdk;
 mod secrets;
+mod tokens;
 mod versions;
 
 use super::support::http::Answer;

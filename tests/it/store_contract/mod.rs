@@ -65,6 +65,8 @@ macro_rules! store_contract {
             lists::pages_meet_without_gap_or_overlap_at_every_limit,
             lists::pages_stay_stable_while_rows_are_written,
             tokens::a_token_is_found_by_its_hash_alone,
+            tokens::a_token_is_found_by_its_id,
+            tokens::the_last_operator_token_without_an_end_stays,
             tokens::a_hash_is_taken_once,
             tokens::an_operator_token_is_noticed_and_no_other,
             audit::every_chain_counts_from_one_without_gaps_and_holds,
