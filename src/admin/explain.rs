@@ -19,10 +19,13 @@ use crate::domain::id::InstallationId;
 #[into_params(parameter_in = Query)]
 pub(super) struct ExplainParams {
     /// The installation whose deliveries are explained.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     installation: String,
     /// This key only, also one that the manifest does not ask for.
+    #[param(pattern = "^[A-Z][A-Z0-9_]{0,127}$")]
     key: Option<String>,
     /// Implied by the installation.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
 }
 

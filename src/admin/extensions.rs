@@ -24,6 +24,7 @@ pub(super) struct ListParams {
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Rows of a page, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 

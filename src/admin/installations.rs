@@ -26,10 +26,12 @@ use crate::registry::{InstallationPatch, Installed, NewInstallation, RegistryErr
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Of this organization only.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Rows of a page, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 

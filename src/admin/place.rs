@@ -28,10 +28,15 @@ const CONTACT_BYTES_MAX: usize = 256;
 #[into_params(parameter_in = Query)]
 pub(super) struct SlotParams {
     /// The scope.
+    #[param(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     scope: String,
     /// What it is bound to.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     id: Option<String>,
     /// Whose.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
     /// The partner's value. Operators only.
     #[serde(default)]

@@ -25,8 +25,10 @@ use crate::store::{StoreError, Tenancy};
 #[into_params(parameter_in = Query)]
 pub(super) struct ReportParams {
     /// `json` or `csv`.
+    #[param(pattern = "^(json|csv)$")]
     format: Option<String>,
     /// Of this organization only.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
 }
 

@@ -32,6 +32,7 @@ const PAGE_ROWS: u32 = 1_000;
 #[into_params(parameter_in = Query)]
 pub(super) struct OrganizationParams {
     /// Implied by the token's organization; an operator has to say it.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
 }
 

@@ -29,16 +29,23 @@ use crate::store::SecretQuery;
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// At this scope only.
+    #[param(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     scope: Option<String>,
     /// Bound to this only.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     id: Option<String>,
     /// Under this key only.
+    #[param(pattern = "^[A-Z][A-Z0-9_]{0,127}$")]
     key: Option<String>,
     /// Of this organization only.
+    #[param(pattern = "^[A-Za-z0-9._:-]{1,128}$")]
     organization_id: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Rows of a page, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 

@@ -53,7 +53,7 @@ pub(super) struct ProblemDocument {
 
 /// An id: a text, or an integer that becomes one.
 #[derive(Debug, Clone, ToSchema)]
-#[schema(value_type = String)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9._:-]{1,128}$")]
 pub(super) struct IdText(pub(super) String);
 
 impl<'de> Deserialize<'de> for IdText {

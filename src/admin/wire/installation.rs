@@ -30,6 +30,7 @@ pub(in crate::admin) struct InstallInput {
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct PatchInput {
     /// `enabled` or `disabled`.
+    #[schema(pattern = "^(enabled|disabled)$")]
     pub(in crate::admin) state: Option<String>,
     /// A callback instead of the manifest's; `null` takes it back.
     #[serde(default, deserialize_with = "present")]

@@ -19,13 +19,17 @@ fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secr
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct SecretInput {
     /// `extension_installation`, `product_installation`, `extension`, `project` or `organization`.
+    #[schema(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     pub(in crate::admin) scope: String,
     /// What it is bound to; at scope `organization` the organization, where left out.
     pub(in crate::admin) id: Option<IdText>,
+    #[schema(pattern = "^[A-Z][A-Z0-9_]{0,127}$")]
     pub(in crate::admin) key: String,
     /// 1 byte to 64 KiB. Never comes back.
     #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 65536)]
     pub(in crate::admin) value: Option<SecretString>,
     /// Instead of a value: `vault:<mount>/<path>#<field>[@version]`,
     /// `gsm:projects/<p>/secrets/<s>[/versions/<v>]`, or a path for the organization's default provider.
@@ -35,8 +39,10 @@ pub(in crate::admin) struct SecretInput {
     #[serde(default)]
     pub(in crate::admin) partner_default: bool,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub(in crate::admin) expires_at: Option<String>,
     /// Whom to ask about it, 1 to 256 bytes; stays as it is where left out.
+    #[schema(min_length = 1, max_length = 256)]
     pub(in crate::admin) owner: Option<String>,
 }
 
@@ -51,16 +57,21 @@ pub(in crate::admin) struct SecretsInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct RotateInput {
+    #[schema(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     pub(in crate::admin) scope: String,
     pub(in crate::admin) id: Option<IdText>,
     #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = String, write_only)]
+    #[schema(value_type = String, write_only, min_length = 1, max_length = 65536)]
     pub(in crate::admin) value: Option<SecretString>,
     pub(in crate::admin) organization_id: Option<IdText>,
     #[serde(default)]
     pub(in crate::admin) partner_default: bool,
+    #[schema(format = DateTime)]
     pub(in crate::admin) expires_at: Option<String>,
     /// Whom to ask about it, 1 to 256 bytes; stays as it is where left out.
+    #[schema(min_length = 1, max_length = 256)]
     pub(in crate::admin) owner: Option<String>,
     /// Whether the replaced value ends now instead of staying valid in signatures for a day.
     #[serde(default)]
@@ -71,6 +82,9 @@ pub(in crate::admin) struct RotateInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct LinkInput {
+    #[schema(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     pub(in crate::admin) scope: String,
     pub(in crate::admin) id: Option<IdText>,
     /// As for [`SecretInput`].
@@ -78,8 +92,10 @@ pub(in crate::admin) struct LinkInput {
     pub(in crate::admin) organization_id: Option<IdText>,
     #[serde(default)]
     pub(in crate::admin) partner_default: bool,
+    #[schema(format = DateTime)]
     pub(in crate::admin) expires_at: Option<String>,
     /// Whom to ask about it, 1 to 256 bytes; stays as it is where left out.
+    #[schema(min_length = 1, max_length = 256)]
     pub(in crate::admin) owner: Option<String>,
 }
 
@@ -87,6 +103,9 @@ pub(in crate::admin) struct LinkInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct PlaceInput {
+    #[schema(
+        pattern = "^(extension_installation|installation|product_installation|product|extension|project|organization)$"
+    )]
     pub(in crate::admin) scope: String,
     pub(in crate::admin) id: Option<IdText>,
     pub(in crate::admin) organization_id: Option<IdText>,
@@ -98,9 +117,10 @@ pub(in crate::admin) struct PlaceInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct SdkSecretInput {
+    #[schema(pattern = "^[A-Z][A-Z0-9_]{0,127}$")]
     pub(in crate::admin) key: Option<String>,
     #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 65536)]
     pub(in crate::admin) value: Option<SecretString>,
     pub(in crate::admin) secret: Option<SdkSecret>,
 }
@@ -109,9 +129,10 @@ pub(in crate::admin) struct SdkSecretInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct SdkSecret {
+    #[schema(pattern = "^[A-Z][A-Z0-9_]{0,127}$")]
     pub(in crate::admin) key: Option<String>,
     #[serde(default, deserialize_with = "secret_text")]
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 65536)]
     pub(in crate::admin) value: Option<SecretString>,
 }
 

@@ -11,12 +11,15 @@ use crate::store::TokenRow;
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct TokenInput {
     /// What people call it, 1 to 128 bytes.
+    #[schema(min_length = 1, max_length = 128)]
     pub(in crate::admin) name: String,
     /// `platform_operator`, `org_admin`, `auditor` or `dispatcher`.
+    #[schema(pattern = "^(platform_operator|org_admin|auditor|dispatcher)$")]
     pub(in crate::admin) role: String,
     /// Needed for `org_admin` and `auditor`, possible for `dispatcher`; the caller's own where left out.
     pub(in crate::admin) organization_id: Option<IdText>,
     /// RFC 3339, in the future.
+    #[schema(format = DateTime)]
     pub(in crate::admin) expires_at: Option<String>,
 }
 
