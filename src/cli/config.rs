@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::{Exit, fail, say};
 use crate::config::{Config, ConfigError, DEFAULT_TOML, secret_file};
 use crate::crypto::keyring::Keyring;
+use crate::server::server_tls;
 
 /// Where settings come from, for every command that needs them.
 #[derive(Debug, clap::Args)]
@@ -70,7 +71,13 @@ fn check(config: Config) -> Result<(), String> {
     let key = config.require_master_key().map_err(|error| error.to_string())?;
     Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
     readable("bootstrap_token_file", config.bootstrap_token_file.as_deref())?;
-    readable("dispatcher_token_file", config.dispatcher_token_file.as_deref())
+    readable("dispatcher_token_file", config.dispatcher_token_file.as_deref())?;
+    match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
+        (Some(certificate), Some(key)) => server_tls(certificate, key)
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 fn readable(setting: &str, file: Option<&Path>) -> Result<(), String> {

@@ -44,8 +44,15 @@ struct Known {
     forgotten: u64,
     /// The minute in which unknown ones are counted, and how many there were.
     unknown: (u64, u32),
-    /// Uses that still have to be noted of tokens that were forgotten.
-    unnoted: Vec<(String, Timestamp)>,
+    /// When tokens were used, by id; outlives what is forgotten, so that no use is lost with it.
+    uses: HashMap<String, Arc<Use>>,
+}
+
+/// When a token was used, and what of it the store knows.
+#[derive(Debug, Default)]
+struct Use {
+    used_at: AtomicU64,
+    noted_at: AtomicU64,
 }
 
 /// A token that was found authentic.
@@ -53,8 +60,7 @@ struct Known {
 pub struct KnownToken {
     /// The row.
     pub row: TokenRow,
-    used_at: AtomicU64,
-    noted_at: AtomicU64,
+    usage: Arc<Use>,
 }
 
 /// A token to make.
@@ -119,15 +125,6 @@ pub enum TokenError {
 }
 
 impl KnownToken {
-    fn new(row: TokenRow) -> Self {
-        let noted = row.last_used_at.map_or(0, |at| at.0);
-        Self {
-            row,
-            used_at: AtomicU64::new(noted),
-            noted_at: AtomicU64::new(noted),
-        }
-    }
-
     /// Whether it can be used at this moment.
     #[must_use]
     pub fn is_valid(&self, now: Timestamp) -> bool {
@@ -136,9 +133,11 @@ impl KnownToken {
 
     /// Remembers a use. Writes nothing.
     pub fn used(&self, now: Timestamp) {
-        self.used_at.fetch_max(now.0, Ordering::Relaxed);
+        self.usage.used_at.fetch_max(now.0, Ordering::Relaxed);
     }
+}
 
+impl Use {
     /// A use in a later minute than the last one noted.
     fn unnoted(&self) -> Option<Timestamp> {
         let (used, noted) = (
@@ -194,7 +193,8 @@ impl Tokens {
             };
             return authentic.map_or(Ok(None), |_| Err(TokenError::Forged));
         };
-        let token = Arc::new(KnownToken::new(row));
+        let usage = known.usage(&row);
+        let token = Arc::new(KnownToken { row, usage });
         if known.forgotten == forgotten {
             if known.by_hash.len() >= KNOWN_MAX {
                 known.forget();
@@ -217,14 +217,15 @@ impl Tokens {
     pub async fn note_uses(&self) {
         let uses: Vec<(String, Timestamp)> = {
             let mut known = self.lock();
-            let mut uses = std::mem::take(&mut known.unnoted);
-            for token in known.by_hash.values() {
-                if let Some(at) = token.unnoted() {
-                    token.noted_at.store(at.0, Ordering::Relaxed);
-                    uses.push((token.row.id.clone(), at));
-                }
-            }
-            uses
+            let unnoted = known.uses.iter().filter_map(|(id, usage)| {
+                let at = usage.unnoted()?;
+                usage.noted_at.store(at.0, Ordering::Relaxed);
+                Some((id.clone(), at))
+            });
+            let unnoted = unnoted.collect();
+            // Nobody holds the token any more, so nobody uses it.
+            known.uses.retain(|_, usage| Arc::strong_count(usage) > 1);
+            unnoted
         };
         if uses.is_empty() {
             return;
@@ -343,11 +344,15 @@ impl Tokens {
 impl Known {
     fn forget(&mut self) {
         self.forgotten = self.forgotten.wrapping_add(1);
-        for (_, token) in self.by_hash.drain() {
-            if let Some(at) = token.unnoted() {
-                self.unnoted.push((token.row.id.clone(), at));
-            }
-        }
+        self.by_hash.clear();
+    }
+
+    fn usage(&mut self, row: &TokenRow) -> Arc<Use> {
+        let usage = self.uses.entry(row.id.clone()).or_default();
+        let noted = row.last_used_at.map_or(0, |at| at.0);
+        usage.noted_at.fetch_max(noted, Ordering::Relaxed);
+        usage.used_at.fetch_max(noted, Ordering::Relaxed);
+        Arc::clone(usage)
     }
 }
 

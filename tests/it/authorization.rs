@@ -329,7 +329,7 @@ fn every_route_of_the_api_has_a_row() {
 #[test]
 fn every_role_is_let_in_on_its_own_tenant_as_the_table_says() {
     let gated = Gated::open();
-    let instance = gated.start(&[("api_burst", "1000000")]);
+    let instance = gated.start(&[]);
     instance.register("com.example.a", json!({"url": "https://example.com"}), json!({}));
     let operator = Api::with(&instance, &gated, Role::PlatformOperator, None);
     let roles = [
@@ -365,7 +365,7 @@ fn every_role_is_let_in_on_its_own_tenant_as_the_table_says() {
 #[test]
 fn every_role_of_another_tenant_is_answered_as_the_table_says() {
     let gated = Gated::open();
-    let instance = gated.start(&[("api_burst", "1000000")]);
+    let instance = gated.start(&[]);
     instance.register("com.example.a", json!({"url": "https://example.com"}), json!({}));
     let operator = Api::with(&instance, &gated, Role::PlatformOperator, None);
     let roles = [Role::Dispatcher, Role::Auditor, Role::OrgAdmin];

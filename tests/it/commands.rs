@@ -139,6 +139,8 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
     bad(&["--set", "master_key_file="], "master_key_file");
     bad(&["--set", "master_key_file=operator.token"], "master_key_file");
     bad(&["--set", "dispatcher_token_file=none"], "dispatcher_token_file");
+    let identity = ["admin_tls_cert_file=none", "admin_tls_key_file=none"];
+    bad(&["--set", identity[0], "--set", identity[1]], "admin_tls_cert_file");
     bad(&["--config", "none.toml"], "--config");
     let file = home.write("kiket.toml", "workers = 2\nworkers = 3\n");
     bad(&["--config", file.to_str().unwrap()], "line 2");

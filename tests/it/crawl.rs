@@ -47,7 +47,7 @@ fn furnish(operator: &Api<'_>, value: &str) {
 #[test]
 fn no_answer_of_any_route_holds_a_value_its_beginning_or_its_length() {
     let gated = Gated::open();
-    let instance = gated.start(&[("api_burst", "1000000")]);
+    let instance = gated.start(&[]);
     let long = value("x7-crawled", LONG);
     let length = long.text.len();
     let sealed = {
@@ -110,7 +110,7 @@ async fn sealed_length(gated: &Gated) -> usize {
 /// random.
 fn answers(value: &str) -> Vec<(String, String)> {
     let gated = Gated::open();
-    let instance: Instance = gated.start(&[("api_burst", "1000000")]);
+    let instance: Instance = gated.start(&[]);
     let operator = Api::bootstrap(&instance);
     let now = kiket_sidecar::clock::Clock::now(&*instance.clock).0;
     instance.clock.advance(4_000_000_000_000 - now); // both stand at the same moment

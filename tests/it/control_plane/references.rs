@@ -1,9 +1,14 @@
 //! How a secret becomes a reference to an external one, and how a previous version comes back.
 
+use kiket_sidecar::domain::id::{OrganizationId, ScopeId};
+use kiket_sidecar::domain::key::SecretKey;
+use kiket_sidecar::domain::scope::{Owner, Scope, Slot};
+use kiket_sidecar::store::{Change, Store, Write};
 use serde_json::{Value, json};
 
-use super::super::support::api::Api;
+use super::super::support::api::{Api, audit};
 use super::super::support::endpoint::Endpoint;
+use super::super::support::gated_store::Gated;
 use super::super::support::instance::Instance;
 use super::super::support::problem::CANARY;
 use super::secrets::{at, secret};
@@ -168,6 +173,65 @@ fn a_rollback_brings_the_previous_value_back_as_a_new_version() {
     assert_eq!(
         refusal(&call(&api, "rollback", &place())),
         refused(409, "no-previous-version", "")
+    );
+}
+
+#[test]
+fn every_new_version_is_recorded_as_what_it_was() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    let api = Api::bootstrap(&instance);
+    call(&api, "link", &link(NAME));
+    call(&api, "refresh", &place());
+    api.json("POST", SECRETS, &secret("KEY", CANARY));
+    call(&api, "rollback", &place());
+    call(&api, "rollback", &place());
+    let told: Vec<Value> = audit(&gated, Some("org"))
+        .iter()
+        .map(|entry| json!([entry.action.name(), entry.version, entry.external, entry.outcome.name()]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!(["secret.link", 1, true, "ok"]),
+            json!(["secret.refresh", 1, true, "failed"]),
+            json!(["secret.rotate", 2, false, "ok"]),
+            json!(["secret.rollback", 3, true, "ok"]),
+            json!(["secret.rollback", 4, false, "ok"]),
+        ]
+    );
+}
+
+#[test]
+fn a_reference_that_somebody_moved_is_not_shown() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    let api = Api::bootstrap(&instance);
+    call(&api, "link", &link(NAME));
+    let mut elsewhere = link("c/d");
+    elsewhere["id"] = json!("proj2");
+    call(&api, "link", &elsewhere);
+    let slot = |id: &str| Slot {
+        owner: Owner::Organization(OrganizationId::parse("org").unwrap()),
+        scope: Scope::Project,
+        scope_id: ScopeId::parse(id).unwrap(),
+        key: SecretKey::parse("KEY").unwrap(),
+    };
+    let row = |id: &str| gated.block_on(gated.store.slots(&[slot(id)])).unwrap().remove(0);
+    let mut repointed = row("proj");
+    repointed.sealed = row("proj2").sealed;
+    let change = Change {
+        writes: vec![Write::Secret {
+            row: repointed,
+            expected: Some(1),
+        }],
+        entries: Vec::new(),
+    };
+    gated.block_on(gated.store.commit(change)).unwrap();
+    let shown = api.get(&at("KEY")).json();
+    assert_eq!(
+        json!([shown["external"], shown["external_secret_name"]]),
+        json!([true, null])
     );
 }
 

@@ -341,6 +341,27 @@ fn a_dispatcher_token_that_was_seen_costs_no_store_call_and_ends_on_time() {
 }
 
 #[test]
+fn guessing_costs_the_store_no_more_than_so_many_looks_a_minute() {
+    let (gated, endpoint) = (Gated::open(), Endpoint::start());
+    let (instance, _feed) = guarded(&gated, &endpoint);
+    let token = text(&make(&Api::bootstrap(&instance), "dispatcher", Value::Null));
+    let to_the_minute = 60_000 - kiket_sidecar::clock::Clock::now(&*instance.clock).0 % 60_000;
+    instance.clock.advance(to_the_minute);
+    assert_eq!(deliver(&instance, "ins", &token).0, 200);
+    for n in 0..600 {
+        assert_eq!(deliver(&instance, "ins", &format!("kst_{n}")).0, 401, "{n}");
+    }
+    let looks = gated.store.calls("token");
+    for _ in 0..5 {
+        assert_eq!(deliver(&instance, "ins", "kst_more"), (503, "overloaded".to_owned()));
+    }
+    assert_eq!(deliver(&instance, "ins", &token).0, 200, "one that was seen");
+    assert_eq!(gated.store.calls("token"), looks);
+    instance.clock.advance(60_000);
+    assert_eq!(deliver(&instance, "ins", "kst_more").0, 401);
+}
+
+#[test]
 fn the_loaded_keys_are_named_without_their_material() {
     let gated = Gated::open();
     let instance = gated.start(&[]);

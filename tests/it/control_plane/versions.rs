@@ -18,6 +18,9 @@ fn manifest() -> Value {
 
 /// Every write that replaces something, under this `If-Match`.
 fn writes(api: &Api<'_>, version: &str) -> Vec<(&'static str, Answer)> {
+    let place = json!({"scope": "project", "id": "proj", "organization_id": "org"});
+    let mut link = place.clone();
+    link["external_secret_name"] = json!("a/b");
     let rotation = json!({"scope": "project", "id": "proj", "organization_id": "org", "value": "v"});
     vec![
         ("set", api.json_at(version, "POST", SECRETS, &secret("KEY", "v"))),
@@ -25,7 +28,19 @@ fn writes(api: &Api<'_>, version: &str) -> Vec<(&'static str, Answer)> {
             "rotate",
             api.json_at(version, "POST", &format!("{SECRETS}/KEY/rotate"), &rotation),
         ),
+        (
+            "link",
+            api.json_at(version, "POST", &format!("{SECRETS}/KEY/link"), &link),
+        ),
+        (
+            "rollback",
+            api.json_at(version, "POST", &format!("{SECRETS}/KEY/rollback"), &place),
+        ),
         ("delete", api.send("DELETE", &at("KEY"), &[("If-Match", version)], b"")),
+        (
+            "uninstall",
+            api.send("DELETE", INSTALLATION, &[("If-Match", version)], b""),
+        ),
         (
             "patch",
             api.json_at(version, "PATCH", INSTALLATION, &json!({"state": "disabled"})),

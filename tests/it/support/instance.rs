@@ -98,6 +98,7 @@ impl Instance {
             ("egress_allow_cidrs", "127.0.0.0/8"),
             ("dangerous_allow_http", "true"),
             ("drain_grace", "5s"),
+            ("api_burst", "1000000"), // tests ask again and again, under a clock that stands
         ];
         settings.extend_from_slice(options.settings);
         let now = std::time::SystemTime::now()

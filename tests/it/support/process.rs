@@ -122,6 +122,7 @@ impl Home {
             ("bootstrap_token_file", &token),
             ("egress_allow_cidrs", "127.0.0.0/8"),
             ("dangerous_allow_http", "true"),
+            ("api_burst", "1000000"),
         ];
         for (name, value) in settings {
             all.retain(|(default, _)| default != name);
