@@ -41,7 +41,7 @@ fn one_token_too_many_requests_says_when_to_come_again_and_no_other_is_held_up()
 #[test]
 fn whoever_shows_wrong_tokens_waits_and_a_token_seen_to_be_right_does_not() {
     let gated = Gated::open();
-    let instance = gated.start(&[]);
+    let (instance, _feed) = gated.start_without_feed(&[]);
     let right = Api::with(&instance, &gated, Role::Auditor, Some("org"));
     let late = Api::with(&instance, &gated, Role::Auditor, Some("org2"));
     let wrong = Api {
