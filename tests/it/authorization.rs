@@ -228,6 +228,16 @@ const TABLE: &[Row] = {
         row("GET", "/tokens", "?organization_id=org", Read, Absent, none),
         row("POST", "/tokens", "", Administer, Absent, token),
         row("DELETE", "/tokens/{id}", "", Administer, Absent, none),
+        row("GET", "/secrets/audit", "", Read, Empty, none),
+        row("GET", "/secrets/audit", "?organization_id=org", Read, Absent, none),
+        row(
+            "GET",
+            "/secrets/audit/verify",
+            "?organization_id=org",
+            Read,
+            Absent,
+            none,
+        ),
         row("GET", "/keys", "", Operate, Same, none),
     ]
 };

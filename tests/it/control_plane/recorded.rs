@@ -97,7 +97,13 @@ fn a_write_that_was_refused_leaves_no_entry_of_a_write() {
     let instance = gated.start(&[]);
     let api = Api::bootstrap(&instance);
     api.json("POST", SECRETS, &secret("KEY", CANARY));
-    let before = audit(&gated, Some("org"));
+    let done = || {
+        let entries = audit(&gated, Some("org")).into_iter();
+        entries
+            .filter(|entry| entry.outcome != Outcome::Refused)
+            .collect::<Vec<_>>()
+    };
+    let before = done();
     api.json("POST", SECRETS, &secret("lower", CANARY));
     api.json_at("\"7\"", "POST", SECRETS, &secret("KEY", CANARY));
     api.json(
@@ -106,7 +112,7 @@ fn a_write_that_was_refused_leaves_no_entry_of_a_write() {
         &json!({"secrets": [secret("KEY", CANARY), secret("KEY2", "")]}),
     );
     api.delete(&at("OTHER"));
-    assert_eq!(audit(&gated, Some("org")), before);
+    assert_eq!(done(), before);
 }
 
 #[test]

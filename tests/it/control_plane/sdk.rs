@@ -67,7 +67,7 @@ fn an_sdk_sets_lists_and_deletes_and_gets_no_value() {
         .iter()
         .filter(|entry| entry.action.name() == "secret.get" && entry.outcome == Outcome::Refused)
         .collect();
-    assert_eq!(refused_reads.len(), 1, "the read of what is there");
+    assert_eq!(refused_reads.len(), 2, "of what is there and of what is not");
     assert_eq!(
         refused_reads[0].key.as_ref().map(ToString::to_string).as_deref(),
         Some("KEY")
