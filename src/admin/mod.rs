@@ -1,5 +1,6 @@
 //! The control plane: the REST API under `/api/v1` (contract, section 7), one file per resource.
 
+mod alerts;
 mod audit;
 mod auth;
 mod error;
@@ -13,6 +14,7 @@ mod limits;
 mod operations;
 mod page;
 mod place;
+mod policies;
 mod report;
 mod sdk;
 mod secrets;
@@ -126,7 +128,11 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
         .routes(routes!(tokens::remove))
         .routes(routes!(keys::list))
         .routes(routes!(audit::list))
-        .routes(routes!(audit::verify));
+        .routes(routes!(audit::verify))
+        .routes(routes!(policies::get, policies::put))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::health));
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .split_for_parts();

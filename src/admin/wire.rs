@@ -5,6 +5,7 @@
 
 pub(super) mod alerts;
 pub(super) mod audit;
+pub(super) mod policies;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};

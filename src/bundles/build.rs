@@ -9,20 +9,22 @@ use super::{Bundle, Dependencies, Obstacle, Ready, Standing};
 use crate::audit::Deliveries;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::crypto::signature::{SignaturePrefix, Signers, SigningSecret};
+use crate::crypto::signature::{SignaturePrefix, Signers};
 use crate::delivery::Route;
 use crate::delivery::identity::{IdentityError, TlsClient, TlsClients};
+use crate::domain::alert::AlertKind;
 use crate::domain::destination::{Destination, Scheme};
 use crate::domain::id::InstallationId;
-use crate::domain::installation::InstallationState;
+use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::manifest::Demand;
 use crate::domain::payload::fragment;
+use crate::domain::policy::DAY_MILLIS;
 use crate::domain::resolution::{self, HandshakeSecrets};
-use crate::domain::scope::Slot;
+use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 use crate::registry::{self, Registered, RegistryError};
-use crate::secrets::resolve::{Blocked, Opened, ResolveError, SecretResolver};
-use crate::store::SharedStore;
+use crate::secrets::resolve::{Blocked, LoadReason, Opened, ResolveError, SecretResolver, with_predecessors};
+use crate::store::{Finding, SharedStore};
 
 /// How long the last matching certificate and key stay in use while the stored two do not match each other: they are
 /// two secrets, written one after the other (contract, section 5).
@@ -108,12 +110,16 @@ impl Builder {
     ///
     /// # Errors
     /// [`BuildError`] where a source did not answer clearly.
-    pub async fn build(&self, id: &InstallationId) -> Result<Bundle, BuildError> {
+    pub async fn build(&self, id: &InstallationId, reason: LoadReason) -> Result<Bundle, BuildError> {
         let mut depends_on = Dependencies {
             installation: Some(id.clone()),
             ..Dependencies::default()
         };
-        let Some(registered) = registry::load(&self.store, &self.keyring, id).await? else {
+        let loaded = registry::load(&self.store, &self.keyring, id).await;
+        if loaded == Err(RegistryError::Tampered) {
+            self.secrets.raise(registry::tampered(id.into()), DAY_MILLIS);
+        }
+        let Some(registered) = loaded? else {
             self.forget_identity(id);
             return Ok(Bundle {
                 standing: Standing::Unknown,
@@ -124,7 +130,7 @@ impl Builder {
         depends_on.extension = Some(registered.installation.extension.clone());
         let mut fresh_until = None;
         let readiness = self
-            .readiness(&registered, &mut depends_on.slots, &mut fresh_until)
+            .readiness(&registered, reason, &mut depends_on.slots, &mut fresh_until)
             .await?;
         if readiness.is_err() && fresh_until.is_none() {
             self.forget_identity(id);
@@ -143,6 +149,7 @@ impl Builder {
     async fn readiness(
         &self,
         registered: &Registered,
+        reason: LoadReason,
         probed: &mut HashSet<Slot>,
         fresh_until: &mut Option<Timestamp>,
     ) -> Result<Result<Ready, Obstacle>, BuildError> {
@@ -158,14 +165,14 @@ impl Builder {
         }
         let resolution = self
             .secrets
-            .resolve(&registered.installation, registered.partner_defaults, &demand)
+            .resolve(&registered.installation, registered.partner_defaults, &demand, reason)
             .await?;
         *probed = resolution.probed;
         let opened = match resolution.outcome {
             Ok(opened) => opened,
             Err(blocked) => return Ok(Err(blocked.into())),
         };
-        let chosen = match self.identity(&registered.installation.id, &demand, &opened, fresh_until) {
+        let chosen = match self.identity(&registered.installation, &demand, &opened, fresh_until) {
             Ok(chosen) => chosen,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
@@ -200,11 +207,12 @@ impl Builder {
     /// declares. Never the former where the latter is declared.
     fn identity(
         &self,
-        id: &InstallationId,
+        installation: &Installation,
         demand: &Demand,
         opened: &Opened,
         fresh_until: &mut Option<Timestamp>,
     ) -> Result<Chosen, Obstacle> {
+        let id = &installation.id;
         if demand.handshake.is_none() {
             self.forget_identity(id);
             return Ok(Chosen {
@@ -248,6 +256,8 @@ impl Builder {
                     return Err(Obstacle::IdentityInvalid);
                 }
                 tracing::warn!(installation_id = %id, "client certificate and key do not match: the last matching pair stays in use");
+                self.secrets
+                    .raise(mismatched(installation, &opened.handshake_stamp, until), now.0);
                 Ok(Chosen {
                     client: last.client.clone(),
                     fresh_until: Some(until),
@@ -286,22 +296,26 @@ impl Builder {
         if secrets.is_empty() {
             return Ok(None);
         }
-        let mut all = Vec::with_capacity(secrets.len() * 2);
-        for secret in secrets {
-            all.push(SigningSecret {
-                text: secret.current,
-                valid_until: None,
-            });
-            if let Some((text, until)) = secret.predecessor {
-                all.push(SigningSecret {
-                    text,
-                    valid_until: Some(until),
-                });
-            }
-        }
-        Signers::new(all, self.prefix)
+        Signers::new(with_predecessors(secrets), self.prefix)
             .map(Some)
             .map_err(|_| Obstacle::IdentityInvalid)
+    }
+}
+
+/// Raised once for each pair that does not match.
+fn mismatched(installation: &Installation, stamp: &[(Slot, u64)], until: Timestamp) -> Finding {
+    let versions = stamp.iter().map(|(slot, version)| format!("{}:{version}", slot.key));
+    Finding {
+        kind: AlertKind::IdentityMismatched,
+        organization: Some(installation.organization.clone()),
+        scope: Some(Scope::ExtensionInstallation),
+        subject: Some((&installation.id).into()),
+        key: stamp.first().map(|(slot, _)| slot.key.clone()),
+        detail: format!(
+            "the client certificate and its key do not match; the last matching pair is in use until {}",
+            until.to_rfc3339()
+        ),
+        occasion: versions.collect::<Vec<_>>().join(" "),
     }
 }
 

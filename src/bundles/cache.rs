@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::absence::Absences;
 use super::build::{BuildError, Builder};
 use super::{Bundle, Standing};
 use crate::clock::Clock;
 use crate::domain::change::Changed;
 use crate::domain::id::InstallationId;
 use crate::domain::time::Timestamp;
+use crate::secrets::resolve::LoadReason;
 use crate::telemetry::BundleLookup;
 
 /// The most bundles kept, unknown ids included: past it the ones used longest ago make room.
@@ -43,6 +45,8 @@ pub struct Bundles {
 
 struct Shared {
     slots: Mutex<HashMap<InstallationId, Slot>>,
+    /// Taken after `slots`, where both are.
+    absences: Mutex<Absences>,
     builder: Builder,
     clock: Arc<dyn Clock>,
     control: Handle,
@@ -77,6 +81,7 @@ impl Bundles {
         Self {
             shared: Arc::new(Shared {
                 slots: Mutex::new(HashMap::new()),
+                absences: Mutex::default(),
                 builder,
                 clock,
                 control,
@@ -131,6 +136,12 @@ impl Bundles {
                 true
             }
         });
+        let mut absences = self.shared.absences();
+        absences.apply(changes);
+        for (id, _, bundle) in &dropped {
+            absences.changed(id, bundle);
+        }
+        drop(absences);
         drop(slots);
         for (id, used_at, bundle) in dropped {
             drop(bundle);
@@ -158,6 +169,15 @@ impl Bundles {
             }
             Slot::Building(_) => true,
         });
+        let mut absences = self.shared.absences();
+        for (id, _, idle, bundle) in &dropped {
+            if *idle {
+                absences.unused(id, bundle);
+            } else {
+                absences.past_its_time(id, bundle);
+            }
+        }
+        drop(absences);
         drop(slots);
         for (id, used_at, idle, bundle) in dropped {
             drop(bundle);
@@ -216,6 +236,10 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn absences(&self) -> MutexGuard<'_, Absences> {
+        self.absences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn kept(&self, id: &InstallationId) -> Option<Arc<Bundle>> {
         let now = self.clock.now();
         match self.lock().get(id) {
@@ -231,7 +255,7 @@ impl Shared {
     fn join_build(self: &Arc<Self>, id: &InstallationId, used_at: u64) -> watch::Receiver<Option<Built>> {
         let now = self.clock.now();
         let mut slots = self.lock();
-        match slots.get_mut(id) {
+        let reason = match slots.get_mut(id) {
             Some(Slot::Building(building)) => {
                 building.used_at = building.used_at.max(used_at);
                 return building.done.clone();
@@ -239,8 +263,9 @@ impl Shared {
             Some(Slot::Kept(kept)) if kept.fresh(now) => {
                 return watch::channel(Some(Ok(Arc::clone(&kept.bundle)))).1;
             }
-            _ => {}
-        }
+            Some(Slot::Kept(_)) => LoadReason::Refresh,
+            None => self.absences().reason(id),
+        };
         let evicted = if slots.len() >= BUNDLES_MAX {
             evict(&mut slots)
         } else {
@@ -256,12 +281,14 @@ impl Shared {
             }),
         );
         drop(slots);
-        if let Some(evicted) = evicted {
+        if let Some((evicted, bundle)) = evicted {
+            self.absences().unused(&evicted, &bundle);
             self.builder.forget_identity(&evicted);
         }
         let run = Run {
             shared: Arc::clone(self),
             id: id.clone(),
+            reason,
             finished: false,
         };
         self.control.spawn(run.finish(sender));
@@ -270,7 +297,7 @@ impl Shared {
 }
 
 /// Makes room: among some kept entries, the one used longest ago goes.
-fn evict(slots: &mut HashMap<InstallationId, Slot>) -> Option<InstallationId> {
+fn evict(slots: &mut HashMap<InstallationId, Slot>) -> Option<(InstallationId, Arc<Bundle>)> {
     let (_, oldest) = slots
         .iter()
         .filter_map(|(id, slot)| match slot {
@@ -280,25 +307,29 @@ fn evict(slots: &mut HashMap<InstallationId, Slot>) -> Option<InstallationId> {
         .take(16)
         .min()?;
     let oldest = oldest.clone();
-    slots.remove(&oldest);
-    Some(oldest)
+    match slots.remove(&oldest)? {
+        Slot::Kept(kept) => Some((oldest, kept.bundle)),
+        Slot::Building(_) => None, // only kept ones were looked at
+    }
 }
 
 /// One build under way. Its place in the map is given back even if it dies.
 struct Run {
     shared: Arc<Shared>,
     id: InstallationId,
+    reason: LoadReason,
     finished: bool,
 }
 
 impl Run {
     async fn finish(mut self, sender: watch::Sender<Option<Built>>) {
         for _ in 0..BUILD_ATTEMPTS_MAX {
-            let built = self.shared.builder.build(&self.id).await.map(Arc::new);
+            let built = self.shared.builder.build(&self.id, self.reason).await.map(Arc::new);
             if let Some(settled) = self.settle(built) {
                 sender.send_replace(Some(settled));
                 return;
             }
+            self.reason = LoadReason::Change;
         }
         self.give_back();
         sender.send_replace(Some(Err(BuildError::Overtaken)));
@@ -330,7 +361,10 @@ impl Run {
             }
             // What failed while something changed may succeed now.
             Err(_) if !overtaken_by.is_empty() => return None,
-            Err(_) => {
+            Err(error) => {
+                if *error == BuildError::Source {
+                    self.shared.absences().failed(&self.id);
+                }
                 slots.remove(&self.id);
             }
         }

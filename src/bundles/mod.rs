@@ -4,6 +4,7 @@
 //! A bundle is immutable and shared by all workers. It is dropped exactly when something it depends on changes:
 //! every slot that was asked (*also those without a row*), the manifest, the installation's record.
 
+mod absence;
 mod build;
 mod cache;
 
@@ -101,6 +102,16 @@ struct Dependencies {
     installation: Option<InstallationId>,
     extension: Option<ExtensionId>,
     slots: HashSet<Slot>,
+}
+
+impl Dependencies {
+    /// Each change that a bundle would not survive.
+    fn changes(&self) -> impl Iterator<Item = Changed> {
+        let installation = self.installation.iter().cloned().map(Changed::Installation);
+        let extension = self.extension.iter().cloned().map(Changed::Extension);
+        let slots = self.slots.iter().cloned().map(Changed::Secret);
+        installation.chain(extension).chain(slots)
+    }
 }
 
 impl Bundle {

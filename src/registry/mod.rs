@@ -3,6 +3,7 @@
 //! Manifests and installations decide where secrets are sent, so their rows carry a MAC that is checked whenever one
 //! is read: a writer to the database cannot redirect a delivery.
 
+mod alerts;
 mod extensions;
 mod installations;
 mod policies;
@@ -16,19 +17,22 @@ use url::Host;
 use crate::clock::Clock;
 use crate::crypto::encoding::Encoder;
 use crate::crypto::keyring::Keyring;
+use crate::domain::alert::AlertKind;
 use crate::domain::change::Changed;
 use crate::domain::destination::{Destination, Scheme};
-use crate::domain::id::InstallationId;
+use crate::domain::id::{InstallationId, ScopeId};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Manifest, ManifestError};
+use crate::domain::policy::PolicyError;
 use crate::domain::resolution::PartnerDefaults;
 use crate::egress::AllowList;
-use crate::store::{ExtensionRow, InstallationRow, SharedStore, StoreError};
+use crate::store::{ExtensionRow, Finding, InstallationRow, SharedStore, StoreError};
 
+pub use alerts::{AlertFilter, Health};
 pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
-pub use policies::{policy_is_authentic, sealed_policy};
+pub use policies::{PolicyRecord, policy_is_authentic, policy_of, sealed_policy};
 pub use tokens::{KnownToken, MadeToken, NewToken, TokenError, Tokens, sealed_token, token_is_authentic};
 
 /// Which destinations may be registered.
@@ -69,6 +73,9 @@ pub enum RegistryError {
     /// The destination must not be delivered to, or is none.
     #[error("the destination is refused: an https URL to a public host is expected")]
     DestinationRefused,
+    /// A rule of a policy is none. Its author has to change it.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// An installation cannot be enabled as long as these have no value.
     #[error("required keys have no value")]
     RequiredMissing(Vec<SecretKey>),
@@ -139,6 +146,20 @@ pub async fn load(
     }))
 }
 
+/// That a record is not as it was written. Whose it is cannot be told from it, so the platform's operators hear of it.
+#[must_use]
+pub fn tampered(record: ScopeId) -> Finding {
+    Finding {
+        kind: AlertKind::IntegrityFailure,
+        organization: None,
+        scope: None,
+        subject: Some(record),
+        key: None,
+        detail: String::from("a stored record does not authenticate; it is not used"),
+        occasion: String::new(),
+    }
+}
+
 impl Registry {
     /// A registry over these sources.
     #[must_use]
@@ -153,7 +174,11 @@ impl Registry {
 
     /// Whether an extension's secrets may be sent there at all. Names are vetted when they are dialled.
     fn check(&self, destination: &Destination, manifest: &Manifest) -> Result<(), RegistryError> {
-        let may_be_plain = self.policy.allow_http && !manifest.declares_mtls();
+        self.check_place(destination, self.policy.allow_http && !manifest.declares_mtls())
+    }
+
+    /// Whether anything may be sent there at all.
+    fn check_place(&self, destination: &Destination, may_be_plain: bool) -> Result<(), RegistryError> {
         if destination.scheme == Scheme::Http && !may_be_plain {
             return Err(RegistryError::DestinationRefused);
         }

@@ -10,17 +10,22 @@ use super::lookup::lookup;
 use crate::audit::Use;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
+use crate::crypto::signature;
+use crate::domain::alert::AlertKind;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
+use crate::domain::id::OrganizationId;
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Demand, OnMissing};
+use crate::domain::policy::DAY_MILLIS;
 use crate::domain::resolution::{
-    HandshakeSecret, HandshakeSecrets, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
+    HandshakeSecret, HandshakeSecrets, Lookup, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
     first_match, slots,
 };
-use crate::domain::scope::{ScopeHits, Slot};
+use crate::domain::scope::{Owner, ScopeHits, Slot};
 use crate::domain::secret::SecretKind;
-use crate::store::{SecretRow, SharedStore, StoreError};
+use crate::domain::time::Timestamp;
+use crate::store::{Change, Finding, SecretRow, SharedStore, StoreError};
 
 /// The longest that a load waits for its audit entry. No plaintext is released unrecorded.
 const RECORD_WAIT: Duration = Duration::from_millis(250);
@@ -31,6 +36,20 @@ pub struct SecretResolver {
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     actor: Actor,
+}
+
+/// Why values are loaded. Only loads that nothing but a delivery asks for count towards the read anomaly (contract,
+/// section 8): ten thousand deliveries from memory, a restart, and a rotation in a fleet are no unusual reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadReason {
+    /// For the first time in this process.
+    Start,
+    /// What was loaded had to be looked at again by itself.
+    Refresh,
+    /// Something that it depends on has changed since.
+    Change,
+    /// It had left memory, and a delivery needs it again.
+    Delivery,
 }
 
 /// What an installation's demand came to.
@@ -134,6 +153,7 @@ impl SecretResolver {
         installation: &Installation,
         partner: PartnerDefaults,
         demand: &Demand,
+        reason: LoadReason,
     ) -> Result<Resolution, ResolveError> {
         let probed: Vec<Slot> = demanded_keys(demand)
             .flat_map(|key| slots(installation, partner, key))
@@ -155,8 +175,11 @@ impl SecretResolver {
             Err(blocked) => Err(blocked),
             Ok(winners) => {
                 let uses = winners.uses();
-                self.record_loads(installation, &uses).await?;
-                Ok(self.open_all(&winners, uses)?)
+                self.record_loads(installation, &uses, reason).await?;
+                match self.open_all(&winners, uses) {
+                    Ok(opened) => Ok(opened),
+                    Err(slot) => return Err(self.unopened(&slot)),
+                }
             }
         };
         Ok(Resolution {
@@ -166,17 +189,126 @@ impl SecretResolver {
         })
     }
 
-    async fn record_loads(&self, installation: &Installation, uses: &[Use]) -> Result<(), ResolveError> {
+    async fn record_loads(
+        &self,
+        installation: &Installation,
+        uses: &[Use],
+        reason: LoadReason,
+    ) -> Result<(), ResolveError> {
         let at = self.clock.now();
         let entry = |used: &Use| {
+            let source = match reason {
+                LoadReason::Delivery => used.source,
+                LoadReason::Start | LoadReason::Refresh | LoadReason::Change => Source::Refresh,
+            };
             let organization = Some(installation.organization.clone());
-            AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, used.source).about(
+            AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, source).about(
                 &used.slot,
                 used.version,
                 used.external,
             )
         };
         let entries: Vec<AuditEntry> = uses.iter().map(entry).collect();
+        self.record(entries).await
+    }
+
+    fn load_entry(&self, organization: Option<OrganizationId>, row: &SecretRow, source: Source) -> AuditEntry {
+        let at = self.clock.now();
+        AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, source).about(
+            &row.meta.slot,
+            row.meta.version,
+            row.meta.kind == SecretKind::Reference,
+        )
+    }
+
+    /// One secret of an organization that signs what the sidecar sends in its own name: current and, for its overlap,
+    /// the one before. `None` where it has no value.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn own_signing_secret(&self, slot: &Slot) -> Result<Option<SigningSecret>, ResolveError> {
+        let rows = self.store.slots(std::slice::from_ref(slot)).await?;
+        let Some(row) = rows.iter().find(|row| row.meta.slot == *slot) else {
+            return Ok(None);
+        };
+        match lookup(Some(row)) {
+            Lookup::Found(row) => {
+                self.record_own_load(row).await?;
+                self.signing_secret(row).map(Some).map_err(|slot| self.unopened(&slot))
+            }
+            Lookup::Absent | Lookup::Dangling => Ok(None),
+            Lookup::Denied | Lookup::Unavailable => Err(ResolveError::Source),
+        }
+    }
+
+    /// The row that an installation's key resolves to, unopened.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn winner(
+        &self,
+        installation: &Installation,
+        partner: PartnerDefaults,
+        key: &SecretKey,
+    ) -> Result<Option<SecretRow>, ResolveError> {
+        let slots = slots(installation, partner, key);
+        let rows = self.store.slots(&slots).await?;
+        let standing = |slot: &Slot| rows.iter().find(|row| row.meta.slot == *slot);
+        match first_match(slots.iter().map(|slot| lookup(standing(slot)))) {
+            Resolved::Found(row) => Ok(Some(row.clone())),
+            Resolved::Missing => Ok(None),
+            Resolved::Denied | Resolved::Unavailable => Err(ResolveError::Source),
+        }
+    }
+
+    /// Opens a handshake secret to look at it, not to use it.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn look_at(&self, row: &SecretRow) -> Result<HandshakeSecret, ResolveError> {
+        self.record_own_load(row).await?;
+        self.open(row).map(HandshakeSecret).map_err(|slot| self.unopened(&slot))
+    }
+
+    /// A load that no delivery asked for: it does not count as unusual reading, or an alert's signature would bring
+    /// the next alert about.
+    async fn record_own_load(&self, row: &SecretRow) -> Result<(), ResolveError> {
+        let organization = match &row.meta.slot.owner {
+            Owner::Organization(organization) => Some(organization.clone()),
+            Owner::Partner => None,
+        };
+        self.record(vec![self.load_entry(organization, row, Source::Refresh)])
+            .await
+    }
+
+    fn unopened(&self, slot: &Slot) -> ResolveError {
+        let detail = String::from("the stored value is not as it was sealed; it is not used");
+        let occasion = String::new();
+        self.raise(
+            Finding::about(AlertKind::IntegrityFailure, slot, detail, occasion),
+            DAY_MILLIS,
+        );
+        ResolveError::Source
+    }
+
+    /// Alerts the admins beside what is under way, unless they were lately: within `quiet_millis`.
+    pub fn raise(&self, finding: Finding, quiet_millis: u64) {
+        let now = self.clock.now();
+        let quiet_since = Timestamp(now.0.saturating_sub(quiet_millis));
+        let kind = finding.kind;
+        let change = Change {
+            writes: vec![finding.raise(quiet_since, &self.actor, now)],
+            entries: Vec::new(),
+        };
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            if store.commit(change).await.is_err() {
+                tracing::error!(kind = kind.name(), "an alert could not be raised");
+            }
+        });
+    }
+
+    async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), ResolveError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -186,7 +318,8 @@ impl SecretResolver {
         }
     }
 
-    fn open_all(&self, winners: &Winners<'_>, uses: Vec<Use>) -> Result<Opened, ResolveError> {
+    /// Everything opened, or the slot whose value is not as it was sealed.
+    fn open_all(&self, winners: &Winners<'_>, uses: Vec<Use>) -> Result<Opened, Slot> {
         let mut payload = PayloadSecrets::default();
         let mut scope_hits = ScopeHits::default();
         for row in &winners.payload {
@@ -224,22 +357,22 @@ impl SecretResolver {
         })
     }
 
-    fn open(&self, row: &SecretRow) -> Result<SecretString, ResolveError> {
+    fn open(&self, row: &SecretRow) -> Result<SecretString, Slot> {
         let meta = &row.meta;
         self.keyring
             .open(&meta.slot, meta.kind, meta.version, &row.sealed)
-            .map_err(|_| ResolveError::Source)
+            .map_err(|_| meta.slot.clone())
     }
 
     /// A signing secret with its predecessor, as long as that is still valid.
-    fn signing_secret(&self, row: &SecretRow) -> Result<SigningSecret, ResolveError> {
+    fn signing_secret(&self, row: &SecretRow) -> Result<SigningSecret, Slot> {
         let now = self.clock.now();
         let predecessor = match &row.predecessor {
             Some(old) if old.valid_until > now => {
                 let text = self
                     .keyring
                     .open(&row.meta.slot, SecretKind::Value, old.version, &old.sealed)
-                    .map_err(|_| ResolveError::Source)?;
+                    .map_err(|_| row.meta.slot.clone())?;
                 Some((text, old.valid_until))
             }
             _ => None,
@@ -251,7 +384,27 @@ impl SecretResolver {
     }
 }
 
-fn demanded_keys(demand: &Demand) -> impl Iterator<Item = &SecretKey> {
+/// Signing secrets as signers take them: each current one, and its predecessor until its overlap ends.
+#[must_use]
+pub fn with_predecessors(secrets: Vec<SigningSecret>) -> Vec<signature::SigningSecret> {
+    let mut all = Vec::with_capacity(secrets.len() * 2);
+    for secret in secrets {
+        all.push(signature::SigningSecret {
+            text: secret.current,
+            valid_until: None,
+        });
+        if let Some((text, until)) = secret.predecessor {
+            all.push(signature::SigningSecret {
+                text,
+                valid_until: Some(until),
+            });
+        }
+    }
+    all
+}
+
+/// Every key that a demand asks for, whatever it is used for.
+pub fn demanded_keys(demand: &Demand) -> impl Iterator<Item = &SecretKey> {
     let handshake = demand.handshake.iter().flat_map(|keys| {
         [
             Some(&keys.certificate_key),

@@ -3,9 +3,11 @@
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
 //! `tests/it/store_contract` is green over it.
 
+mod notice;
 mod records;
 mod row;
 mod sqlite;
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +23,13 @@ use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 
+pub use notice::{Finding, Notice, Rotated, rotated};
 pub use records::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
     LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, Predecessor, RequestRow, Role, SecretQuery,
     SecretRow, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
+pub use watched::{CountedKey, Sightings, Watched};
 
 /// Why a store call failed. No variant carries a row, a parameter or the driver's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

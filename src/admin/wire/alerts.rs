@@ -1,9 +1,10 @@
-//! What alerts look like on the wire.
+//! What alerts and the health of secrets look like on the wire.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::alert::Alert;
+use crate::registry::Health;
 
 /// An alert to an organization's admins.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,6 +42,30 @@ impl From<&Alert> for AlertObject {
             raised_at: alert.raised_at.to_rfc3339(),
             acknowledged_at: alert.acknowledged_at.map(|at| at.to_rfc3339()),
             acknowledged_by: alert.acknowledged_by.clone(),
+        }
+    }
+}
+
+/// How an organization's secrets are, by count.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::admin) struct HealthObject {
+    /// Values and references.
+    secret_count: u64,
+    /// Of these, those that end within 30 days.
+    expiring_soon: u64,
+    /// Of these, those older than the policy allows.
+    overdue: u64,
+    /// Of these, those that have ended, dangle, or are not as they were written.
+    invalid: u64,
+}
+
+impl From<Health> for HealthObject {
+    fn from(health: Health) -> Self {
+        Self {
+            secret_count: health.secret_count,
+            expiring_soon: health.expiring_soon,
+            overdue: health.overdue,
+            invalid: health.invalid,
         }
     }
 }
