@@ -16,7 +16,7 @@
 //! | 3 | [`audit`] [`delivery`] | what keeps the log whole; one attempt after another over pooled connections |
 //! | 4 | [`registry`] [`secrets`] | use cases over extensions, installations and their secrets |
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
-//! | 6 | [`admin`] [`proxy`] | control plane and data plane |
+//! | 6 | [`admin`] [`proxy`] [`notify`] | control plane, data plane, and who is told of what happened |
 //! | 7 | [`app`] | the composition root: the one place where a port meets its adapter |
 //! | 8 | [`demo`] | the story that `kiket demo` tells |
 //! | 9 | [`cli`] | the commands |
@@ -65,6 +65,7 @@ pub mod demo;
 pub mod domain;
 pub mod egress;
 pub mod guard;
+pub mod notify;
 pub mod proxy;
 pub mod registry;
 pub mod secrets;

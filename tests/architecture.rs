@@ -29,6 +29,7 @@ const MAY_EXPOSE: &[&str] = &[
     "delivery/identity.rs",
     "demo/",
     "domain/payload/fragment.rs",
+    "notify/mail.rs",
     "secrets/",
     "server/tls.rs",
 ];

@@ -7,12 +7,14 @@
 mod drain;
 mod feed;
 mod health;
+mod notices;
 mod planes;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -23,10 +25,11 @@ use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
+use crate::notify::mail::MailSettingsError;
 use crate::proxy::NoRandomness;
 use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
 use crate::shutdown::Shutdown;
-use crate::store::{self, OpenError, SharedStore, StoreError};
+use crate::store::{self, OpenError, SharedStore, StoreError, Watched};
 use crate::telemetry::LogHandle;
 use crate::telemetry::metrics::MetricsError;
 
@@ -35,6 +38,9 @@ const CONTROL_THREADS: usize = 2;
 
 /// The most threads that block at a time, for DNS and the store.
 const BLOCKING_THREADS_MAX: usize = 16;
+
+/// The longest that the end waits for notices under way. They are in the outbox and lose nothing.
+const TOLD_WAIT: Duration = Duration::from_secs(2);
 
 /// All that a start needs from outside.
 pub struct Setup {
@@ -89,6 +95,9 @@ pub enum StartError {
     /// The REST API's certificate or key cannot be used.
     #[error(transparent)]
     AdminTls(#[from] TlsFileError),
+    /// The settings for mail cannot be used.
+    #[error(transparent)]
+    Mail(#[from] MailSettingsError),
     /// No thread could be started.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -117,6 +126,8 @@ struct Parts {
     control: Runtime,
     workers: Vec<JoinHandle<()>>,
     drained: tokio::task::JoinHandle<()>,
+    /// Ends when no notice is under way any more.
+    told: tokio::task::JoinHandle<()>,
     closing: Closing,
     store: SharedStore,
     recorder: Arc<Recorder>,
@@ -146,6 +157,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         Some(store) => store,
         None => control.block_on(store::open(&config.database_url, setup.keyring.chain_key()))?,
     };
+    let (store, sightings) = Watched::around(store);
     let position = control.block_on(feed::position(&store))?;
     let actor = instance();
     control.block_on(store.record(vec![lifecycle(&actor, &*setup.clock, Action::InstanceStart)]))?;
@@ -159,7 +171,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .resolver
         .clone()
         .unwrap_or_else(|| Arc::new(SystemResolver::new(control.handle().clone())));
-    let planes = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
+    let (planes, notices) = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
     let workers = planes.start_workers(proxy_listeners, &closing, control.handle())?;
     planes.serve_control(admin_listener, metrics_listener, &closing, control.handle());
     control.spawn(feed::follow(
@@ -172,6 +184,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
     ));
     let recorder = planes.recorder();
     control.spawn(Arc::clone(&recorder).run(Arc::clone(&clock), shutdown.hard().clone()));
+    let told = notices.run(&sightings, &closing.graceful, control.handle());
     let drained = control.spawn(drain::watch(
         planes.health(),
         planes.drain_grace(),
@@ -182,6 +195,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         control,
         workers,
         drained,
+        told,
         closing,
         store,
         recorder,
@@ -251,6 +265,7 @@ impl Running {
                 control,
                 workers,
                 drained,
+                told,
                 closing,
                 store,
                 recorder,
@@ -262,6 +277,10 @@ impl Running {
             closing.graceful.cancel();
             for worker in workers {
                 let _ = worker.join(); // a worker that panicked is gone as well
+            }
+            let told = control.block_on(async { tokio::time::timeout(TOLD_WAIT, told).await });
+            if told.is_err() {
+                tracing::warn!("a notice under way did not end in time; it is tried again after the next start");
             }
             if control.block_on(finish(&store, &recorder, &actor, &*clock)).is_err() {
                 tracing::error!("the stop, or what was counted last, could not be recorded in the audit log");

@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 
 use super::health::{self, Health, Phase};
+use super::notices::{self, Notices};
 use super::{Setup, StartError, feed};
 use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{PolicyIsAuthentic, Recorder};
@@ -23,6 +24,7 @@ use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
 use crate::domain::audit::Actor;
 use crate::egress::{AllowList, Egress, Resolver, roots};
 use crate::guard;
+use crate::notify::Sources;
 use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy, StoredTokens};
 use crate::registry::{self, DestinationPolicy, Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
@@ -59,7 +61,7 @@ pub(super) fn build(
     actor: Actor,
     resolver: Arc<dyn Resolver>,
     control: &Handle,
-) -> Result<Planes, StartError> {
+) -> Result<(Planes, Notices), StartError> {
     let Setup {
         config,
         keyring,
@@ -74,14 +76,20 @@ pub(super) fn build(
     }
     metrics.store_up.set(1);
     let allow = AllowList::new(config.egress_allow_cidrs.clone());
-    let tls = TlsClients::new(roots::load(config.egress_ca_file.as_deref())?);
     let recorder = Arc::new(Recorder::new(
         Arc::clone(&store),
         &keyring,
         actor.clone(),
         policy_is_authentic(&keyring),
     )?);
-    let secrets = SecretResolver::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), actor);
+    let roots = roots::load(config.egress_ca_file.as_deref())?;
+    let tls = TlsClients::new(Arc::clone(&roots));
+    let secrets = SecretResolver::new(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        Arc::clone(&clock),
+        actor.clone(),
+    );
     let prefix = match config.signature_prefix {
         config::SignaturePrefix::Bare => SignaturePrefix::Bare,
         config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
@@ -122,6 +130,24 @@ pub(super) fn build(
         _ => None,
     };
     let auth = dispatcher_auth(&config, &keyring, &tokens, control)?;
+    let egress = Arc::new(Egress::new(allow, resolver, config.connect_timeout));
+    let notices = notices::build(
+        &config,
+        notices::Shared {
+            sources: Sources {
+                store: Arc::clone(&store),
+                keyring: Arc::clone(&keyring),
+                clock: Arc::clone(&clock),
+                actor,
+            },
+            bundles: bundles.clone(),
+            tls: TlsClients::new(roots),
+            egress: Arc::clone(&egress),
+            counts: Arc::clone(&counts),
+            prefix,
+            metrics: Arc::clone(&metrics),
+        },
+    )?;
     let admin = Control {
         bootstrap_token_hash: bootstrap_token(&config, &keyring)?,
         store,
@@ -149,9 +175,9 @@ pub(super) fn build(
         recorder: Arc::clone(&recorder),
         ids,
     });
-    Ok(Planes {
+    let planes = Planes {
         data,
-        egress: Arc::new(Egress::new(allow, resolver, config.connect_timeout)),
+        egress,
         delivery: DeliveryLimits {
             response_bytes_max: config.response_bytes_max,
             ..DeliveryLimits::default()
@@ -163,7 +189,8 @@ pub(super) fn build(
         recorder,
         drain_grace: config.drain_grace,
         workers: config.workers,
-    })
+    };
+    Ok((planes, notices))
 }
 
 fn limits(config: &Config) -> Limits {

@@ -38,6 +38,10 @@ pub const SETTINGS: &[&str] = &[
     "signature_prefix",
     "drain_grace",
     "require_guards",
+    "smtp_url",
+    "smtp_from",
+    "smtp_credentials_file",
+    "secret_audit_every",
     "log",
     "log_format",
 ];

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
-pub use values::{Listen, LogFormat, SignaturePrefix};
+pub use values::{Listen, LogFormat, SignaturePrefix, SmtpUrl};
 
 /// The manual: every setting with its default and what it does.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -79,6 +79,14 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Whether missing guards keep the process from starting.
     pub require_guards: bool,
+    /// Where mail is handed over.
+    pub smtp_url: Option<SmtpUrl>,
+    /// Mail's sender.
+    pub smtp_from: Option<String>,
+    /// The mail server's user name and password.
+    pub smtp_credentials_file: Option<PathBuf>,
+    /// For the scheduled look at all secrets.
+    pub secret_audit_every: Duration,
     /// The log's filter.
     pub log: String,
     /// The log's form.
@@ -190,6 +198,10 @@ impl Config {
             signature_prefix: layers.get("signature_prefix", values::signature_prefix)?,
             drain_grace: layers.get("drain_grace", values::duration)?,
             require_guards: layers.get("require_guards", values::flag)?,
+            smtp_url: layers.optional("smtp_url", values::smtp_url)?,
+            smtp_from: layers.optional("smtp_from", values::text)?,
+            smtp_credentials_file: layers.optional("smtp_credentials_file", values::path)?,
+            secret_audit_every: layers.get("secret_audit_every", values::duration)?,
             log: layers.get("log", values::log_filter)?,
             log_format: layers.get("log_format", values::log_format)?,
             layers,
@@ -229,6 +241,12 @@ impl Config {
             return Err(ConfigError::Rule {
                 setting: "buffered_bytes_max",
                 reason: "must not be less than payload_bytes_max, or the largest payload could never be delivered",
+            });
+        }
+        if self.smtp_url.is_some() && self.smtp_from.is_none() {
+            return Err(ConfigError::Rule {
+                setting: "smtp_from",
+                reason: "mail needs a sender, for example `Kiket <kiket@example.com>`; set smtp_from, or leave smtp_url out",
             });
         }
         Ok(())
@@ -308,6 +326,13 @@ mod tests {
     fn the_largest_payload_fits_in_the_buffers() {
         assert_eq!(rule(&[("buffered_bytes_max", "1MiB")]), None);
         assert_eq!(rule(&[("buffered_bytes_max", "1048575")]), Some("buffered_bytes_max"));
+    }
+
+    #[test]
+    fn mail_needs_a_sender() {
+        assert_eq!(rule(&[("smtp_url", "smtps://mail.example.com")]), Some("smtp_from"));
+        let both = [("smtp_url", "smtps://mail.example.com"), ("smtp_from", "a@example.com")];
+        assert_eq!(rule(&both), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
+use url::{Host, Url};
 
 /// Where to accept connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,29 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Where mail is handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmtpUrl {
+    /// The server.
+    pub host: Host<String>,
+    /// Its port.
+    pub port: u16,
+    /// Whether TLS begins at once; else it begins with STARTTLS.
+    pub is_implicit_tls: bool,
+}
+
+impl SmtpUrl {
+    /// Whether the server is on this host, so that nothing of the mail crosses a network on the way there.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        }
+    }
 }
 
 type Parsed<T> = Result<T, &'static str>;
@@ -151,6 +175,43 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
         .ok_or("a number from 1 to 1000000")
 }
 
+pub(super) fn smtp_url(text: &str) -> Parsed<SmtpUrl> {
+    let parsed = || {
+        // Only with a scheme that the URL standard knows is a host read as one.
+        let (scheme, rest) = text.split_once("://")?;
+        let is_implicit_tls = match scheme {
+            "smtps" => true,
+            "smtp" => false,
+            _ => return None,
+        };
+        let url = Url::parse(&format!("https://{rest}")).ok()?;
+        let has_excess = !url.username().is_empty()
+            || url.password().is_some()
+            || url.path() != "/"
+            || url.query().is_some()
+            || url.fragment().is_some();
+        let default = if is_implicit_tls { 465 } else { 587 };
+        let authority = rest.trim_end_matches('/');
+        (!has_excess).then_some(SmtpUrl {
+            host: url.host()?.to_owned(),
+            // The port that `https` has is left out of a URL that was read as one.
+            port: url
+                .port()
+                .unwrap_or(if authority.ends_with(":443") { 443 } else { default }),
+            is_implicit_tls,
+        })
+    };
+    parsed().ok_or("`smtps://host` or `smtp://host`, with a port where it is another, without a user name")
+}
+
+pub(super) fn text(text: &str) -> Parsed<String> {
+    if text.contains(char::is_control) {
+        Err("a text of one line")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 pub(super) fn workers(text: &str) -> Parsed<usize> {
     text.parse()
         .ok()
@@ -225,5 +286,36 @@ mod tests {
         assert!(cidrs("10.0.0.0/33").is_err());
         assert!(listeners("").is_err() && listeners("unix:relative").is_err() && listeners("localhost").is_err());
         assert_eq!(listeners("unix:/a,127.0.0.1:0").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_mail_server_is_named_with_its_kind_of_tls() {
+        let parsed = |text: &str| {
+            smtp_url(text).map(|url| (url.host.to_string(), url.port, url.is_implicit_tls, url.is_local()))
+        };
+        assert_eq!(
+            parsed("smtps://mail.example.com"),
+            Ok(("mail.example.com".into(), 465, true, false))
+        );
+        assert_eq!(
+            parsed("smtp://mail.example.com:25/"),
+            Ok(("mail.example.com".into(), 25, false, false))
+        );
+        assert_eq!(parsed("smtp://127.0.0.1"), Ok(("127.0.0.1".into(), 587, false, true)));
+        assert_eq!(
+            parsed("smtp://localhost:443"),
+            Ok(("localhost".into(), 443, false, true))
+        );
+        for bad in [
+            "",
+            "mail.example.com",
+            "http://mail.example.com",
+            "smtp://",
+            "smtp://u:p@host",
+            "smtp://host/path",
+            "smtp://host?x",
+        ] {
+            assert!(smtp_url(bad).is_err(), "{bad}");
+        }
     }
 }

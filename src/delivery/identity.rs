@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::domain::resolution::HandshakeSecret;
 use crate::domain::time::Timestamp;
 
 /// TLS sessions kept per identity.
@@ -147,6 +148,13 @@ fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Arc::new(config)
+}
+
+/// When a client certificate ends: the first of a PEM chain. `None` where it is none.
+#[must_use]
+pub fn certificate_end(pem: &HandshakeSecret) -> Option<Timestamp> {
+    let chain = certificates(&pem.0)?;
+    chain.first().and_then(|leaf| validity(leaf).ok()).map(|(_, end)| end)
 }
 
 /// At least one certificate, or nothing.

@@ -18,7 +18,7 @@ use crate::domain::reference::Reference;
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
-use crate::store::{Change, Listed, Page, SecretQuery, SecretRow, SharedStore, StoreError, Tenancy, Write};
+use crate::store::{Change, Listed, Page, SecretQuery, SecretRow, SharedStore, StoreError, Tenancy, Write, rotated};
 use versions::Planned;
 
 /// How often a write is tried again that someone else overtook.
@@ -266,6 +266,9 @@ impl SecretManager {
             let mut change = Change::default();
             for one in &planned {
                 change.entries.push(entry(asker, &one.row.meta, one.action, now));
+                if one.replaces_value() {
+                    change.writes.push(rotated(&one.row.meta));
+                }
                 change.writes.push(Write::Secret {
                     row: one.row.clone(),
                     expected: one.replaces,

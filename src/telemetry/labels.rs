@@ -1,5 +1,6 @@
 //! Which words a label or an outcome can be: closed sets, each with its position for handles held in arrays.
 
+use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 
 /// A closed set of label values.
@@ -84,6 +85,41 @@ labels!(
         Resumed = "resumed",
     }
 );
+
+labels!(
+    /// What kind of notice was tried.
+    NoticeKind {
+        /// To an installation's endpoint, of a rotation.
+        RotationWebhook = "rotation-webhook",
+        /// To an organization's webhook, of an alert.
+        AlertWebhook = "alert-webhook",
+        /// To a mailbox, of an alert.
+        AlertMail = "alert-mail",
+    }
+);
+labels!(
+    /// How an attempt to deliver a notice ended.
+    NoticeOutcome {
+        /// It was taken.
+        Delivered = "delivered",
+        /// It was not, and will be tried again.
+        Failed = "failed",
+        /// It was not, and will not be tried again: too often, or too old.
+        GivenUp = "given-up",
+        /// Nobody wants it any more: the target changed, or is gone.
+        Dropped = "dropped",
+    }
+);
+
+impl Label for AlertKind {
+    const ALL: &'static [Self] = Self::ALL;
+    fn word(self) -> &'static str {
+        self.name()
+    }
+    fn position(self) -> usize {
+        self as usize
+    }
+}
 
 impl Label for Problem {
     const ALL: &'static [Self] = Self::ALL;

@@ -4,10 +4,13 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use prometheus::core::{Atomic, GenericCounterVec, GenericGaugeVec};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
-use super::labels::{BundleLookup, Handshake, Label, Listener, Outcome};
+use super::labels::{BundleLookup, Handshake, Label, Listener, NoticeKind, NoticeOutcome, Outcome};
 use super::line_buffer::Drops;
+use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 use crate::domain::time::Timestamp;
 
@@ -97,6 +100,12 @@ pub struct Metrics {
     pub store_up: IntGauge,
     /// `kiket_retries_total`
     pub retries: IntCounter,
+    /// `kiket_outbox_waiting`
+    pub outbox_waiting: IntGauge,
+    /// `kiket_notices_total{kind,outcome}`
+    pub notices: ByLabel<NoticeKind, ByLabel<NoticeOutcome, IntCounter>>,
+    /// `kiket_alerts_total{kind}`
+    pub alerts: ByLabel<AlertKind, IntCounter>,
     upstream_connections: IntCounter,
     upstream_reused: IntCounter,
     upstream_handshakes: ByLabel<Handshake, IntCounter>,
@@ -168,6 +177,18 @@ impl Metrics {
             bundles: gauge(r, "kiket_bundles", "Bundles in memory.")?,
             store_up: gauge(r, "kiket_store_up", "1 where the store answered last, else 0.")?,
             retries: counter(r, "kiket_retries_total", "Attempts after the first.")?,
+            outbox_waiting: gauge(
+                r,
+                "kiket_outbox_waiting",
+                "Notices that were not delivered yet, when last looked at.",
+            )?,
+            notices: notices(r)?,
+            alerts: counters(
+                r,
+                "kiket_alerts_total",
+                "Alerts that were raised and taken up here.",
+                "kind",
+            )?,
             upstream_connections: counter(
                 r,
                 "kiket_upstream_connections_total",
@@ -280,6 +301,18 @@ fn counters<L: Label, P: Atomic + 'static>(
     let family = GenericCounterVec::<P>::new(Opts::new(name, help), &[label])?;
     registry.register(Box::new(family.clone()))?;
     Ok(ByLabel::each(|word| family.with_label_values(&[word])))
+}
+
+fn notices(registry: &Registry) -> prometheus::Result<ByLabel<NoticeKind, ByLabel<NoticeOutcome, IntCounter>>> {
+    let opts = Opts::new(
+        "kiket_notices_total",
+        "Attempts to deliver a notice, by how they ended.",
+    );
+    let family = IntCounterVec::new(opts, &["kind", "outcome"])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(ByLabel::each(|kind| {
+        ByLabel::each(|outcome| family.with_label_values(&[kind, outcome]))
+    }))
 }
 
 #[cfg(test)]

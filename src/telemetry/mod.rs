@@ -9,6 +9,6 @@ pub mod logging;
 pub mod metrics;
 
 pub use delivery_line::DeliveryLine;
-pub use labels::{BundleLookup, Handshake, Listener, Outcome};
+pub use labels::{BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome};
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;

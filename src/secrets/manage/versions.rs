@@ -24,6 +24,13 @@ pub(super) struct Planned {
     pub(super) is_first: bool,
 }
 
+impl Planned {
+    /// Whether whoever uses the key has to hear of another value.
+    pub(super) fn replaces_value(&self) -> bool {
+        !self.is_first && self.action != Action::SecretDelete
+    }
+}
+
 /// Whether so many secrets, of these sizes and at these slots, make one write.
 pub(super) fn check(secrets: &[NewSecret], slots: &[Slot]) -> Result<(), ManageError> {
     let all_differ = slots

@@ -1,0 +1,117 @@
+//! How everything that tells somebody is put together and kept running.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::bundles::Bundles;
+use crate::config::{self, Config};
+use crate::crypto::signature::SignaturePrefix;
+use crate::delivery::DeliveryCounts;
+use crate::delivery::identity::TlsClients;
+use crate::egress::Egress;
+use crate::notify::mail::{MailSettings, Mailer};
+use crate::notify::outbox::Outbox;
+use crate::notify::post::Post;
+use crate::notify::secret_audit::SecretAudit;
+use crate::notify::{Sources, watch};
+use crate::secrets::resolve::SecretResolver;
+use crate::store::Sightings;
+use crate::telemetry::Metrics;
+
+/// What notices share with deliveries.
+pub(super) struct Shared {
+    pub(super) sources: Sources,
+    pub(super) bundles: Bundles,
+    pub(super) tls: TlsClients,
+    pub(super) egress: Arc<Egress>,
+    pub(super) counts: Arc<DeliveryCounts>,
+    pub(super) prefix: SignaturePrefix,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Everything that tells somebody, built and not yet running.
+pub(super) struct Notices {
+    outbox: Arc<Outbox>,
+    audit: SecretAudit,
+    sources: Sources,
+    every: std::time::Duration,
+}
+
+/// Puts it together; nothing is connected to yet.
+pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartError> {
+    let Shared {
+        sources,
+        bundles,
+        tls,
+        egress,
+        counts,
+        prefix,
+        metrics,
+    } = shared;
+    let secrets = || {
+        let Sources {
+            store,
+            keyring,
+            clock,
+            actor,
+        } = sources.clone();
+        SecretResolver::new(store, keyring, clock, actor)
+    };
+    let outbox = Outbox {
+        bundles,
+        secrets: secrets(),
+        plain: tls.plain(None)?,
+        prefix,
+        allow_http: config.dangerous_allow_http,
+        post: Post::start(egress, counts).map_err(|error| StartError::Runtime(error.kind()))?,
+        mailer: mailer(config)?,
+        metrics,
+        sources: sources.clone(),
+    };
+    Ok(Notices {
+        outbox: Arc::new(outbox),
+        audit: SecretAudit::new(sources.clone(), secrets()),
+        every: config.secret_audit_every,
+        sources,
+    })
+}
+
+fn mailer(config: &Config) -> Result<Option<Mailer>, StartError> {
+    let (Some(url), Some(from)) = (&config.smtp_url, &config.smtp_from) else {
+        return Ok(None);
+    };
+    let credentials = match &config.smtp_credentials_file {
+        None => None,
+        Some(path) => {
+            let refused = |error| StartError::SecretFile("smtp_credentials_file", error);
+            Some(config::secret_file(path).map_err(refused)?)
+        }
+    };
+    let authorities = match &config.egress_ca_file {
+        None => None,
+        Some(path) => Some(std::fs::read(path).map_err(|_| crate::egress::RootsError::File)?),
+    };
+    let settings = MailSettings {
+        url,
+        from,
+        credentials: credentials.as_ref(),
+        authorities: authorities.as_deref(),
+    };
+    Ok(Some(Mailer::new(&settings)?))
+}
+
+impl Notices {
+    /// Runs it all until `stop`; the task that is returned ends once notices under way have ended.
+    pub(super) fn run(self, sightings: &Arc<Sightings>, stop: &CancellationToken, control: &Handle) -> JoinHandle<()> {
+        if self.outbox.mailer.is_none() {
+            tracing::info!("smtp_url is not set: alerts are not mailed");
+        }
+        control.spawn(watch::run(self.sources, Arc::clone(sightings), stop.clone()));
+        control.spawn(self.audit.run_every(self.every, stop.clone()));
+        control.spawn(self.outbox.run(Arc::clone(sightings), stop.clone()))
+    }
+}
