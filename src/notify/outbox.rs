@@ -1,6 +1,7 @@
 //! How the outbox is worked off: leased, tried, tried again ever later, at last given up. At least once, each time under
 //! the same id.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -39,6 +40,9 @@ const AGE_MILLIS_MAX: u64 = DAY_MILLIS;
 
 /// How often the store is asked although nothing is known to be due: other instances may have left something.
 const ASK_EVERY_MILLIS: u64 = 10 * 1_000;
+
+/// The moments at which something is known to become due that are kept in mind; the store knows the others.
+const DUE_TIMES_MAX: usize = 10_000;
 
 /// What notices are delivered with.
 pub struct Outbox {
@@ -79,19 +83,23 @@ impl Outbox {
     /// Delivers what is due, until `stop`; then what is due at that moment, and what is under way.
     pub async fn run(self: Arc<Self>, sightings: Arc<Sightings>, stop: CancellationToken) {
         let mut under_way = JoinSet::new();
-        let mut due_at = Timestamp(0);
+        let mut due = BTreeSet::from([Timestamp(0)]);
         loop {
             let now = self.sources.clock.now();
-            if due_at <= now && under_way.len() < UNDER_WAY_MAX {
-                due_at = self.take(&mut under_way, now).await;
+            let is_due = due.first().is_some_and(|first| *first <= now);
+            if is_due && under_way.len() < UNDER_WAY_MAX {
+                due.retain(|at| *at > now);
+                due.insert(self.take(&mut under_way, now).await);
             }
-            tokio::select! {
+            let next = tokio::select! {
                 () = stop.cancelled() => break,
-                () = sightings.next_notice() => due_at = Timestamp(0),
-                Some(next) = under_way.join_next(), if !under_way.is_empty() => {
-                    due_at = due_at.min(next.unwrap_or(now)); // one that panicked is leased again later
-                }
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = sightings.next_notice() => Some(now),
+                // One that panicked is leased again later.
+                Some(next) = under_way.join_next(), if !under_way.is_empty() => next.ok().flatten(),
+                () = tokio::time::sleep(LOOK_EVERY) => None,
+            };
+            if due.len() < DUE_TIMES_MAX {
+                due.extend(next);
             }
         }
         let now = self.sources.clock.now();
@@ -99,9 +107,8 @@ impl Outbox {
         while under_way.join_next().await.is_some() {}
     }
 
-    /// Takes what is due; says when to look again.
-    async fn take(self: &Arc<Self>, under_way: &mut JoinSet<Timestamp>, now: Timestamp) -> Timestamp {
-        let later = now.plus_millis(ASK_EVERY_MILLIS);
+    /// Takes what is due; says when to ask again, whatever happens.
+    async fn take(self: &Arc<Self>, under_way: &mut JoinSet<Option<Timestamp>>, now: Timestamp) -> Timestamp {
         let limit = UNDER_WAY_MAX.saturating_sub(under_way.len());
         let rows = match self.lease(now, limit).await {
             Ok(rows) => rows,
@@ -115,7 +122,11 @@ impl Outbox {
             let outbox = Arc::clone(self);
             under_way.spawn(async move { outbox.deliver(row).await });
         }
-        if is_full { now } else { later }
+        if is_full {
+            now
+        } else {
+            now.plus_millis(ASK_EVERY_MILLIS)
+        }
     }
 
     async fn lease(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
@@ -131,8 +142,8 @@ impl Outbox {
         self.sources.store.lease_outbox(now, until, limit).await
     }
 
-    /// Tries one notice and notes how it ended; says when something may be due because of it.
-    async fn deliver(&self, row: OutboxRow) -> Timestamp {
+    /// Tries one notice and notes how it ended; says when something is due because of it.
+    async fn deliver(&self, row: OutboxRow) -> Option<Timestamp> {
         let notice = Notice::read(&row);
         let kind = notice.as_ref().and_then(kind);
         let verdict = match &notice {
@@ -155,7 +166,7 @@ impl Outbox {
         if let Err(error) = self.sources.store.commit(change).await {
             // Its lease ends, and it is tried again.
             tracing::warn!(notice = row.id, %error, "how a notice ended could not be noted");
-            return row.due_at.max(now).plus_millis(LEASE_MILLIS);
+            return Some(now.plus_millis(LEASE_MILLIS));
         }
         next
     }
@@ -174,20 +185,19 @@ impl Outbox {
 }
 
 /// What is written of a notice after an attempt, and when it, or what came of it, is due.
-fn settle(row: &OutboxRow, verdict: Verdict, now: Timestamp) -> (NoticeOutcome, Change, Timestamp) {
+fn settle(row: &OutboxRow, verdict: Verdict, now: Timestamp) -> (NoticeOutcome, Change, Option<Timestamp>) {
     let done = || Write::OutboxDone { id: row.id.clone() };
-    let never = Timestamp(u64::MAX);
     let (outcome, writes, next) = match verdict {
-        Verdict::Delivered => (NoticeOutcome::Delivered, vec![done()], never),
-        Verdict::Dropped => (NoticeOutcome::Dropped, vec![done()], never),
+        Verdict::Delivered => (NoticeOutcome::Delivered, vec![done()], None),
+        Verdict::Dropped => (NoticeOutcome::Dropped, vec![done()], None),
         Verdict::Expanded(rows) => {
             let writes = rows.into_iter().map(Write::Outbox).chain([done()]).collect();
-            (NoticeOutcome::Delivered, writes, now)
+            (NoticeOutcome::Delivered, writes, Some(now))
         }
         Verdict::Failed(reason) => {
             let is_too_old = now.0.saturating_sub(row.created_at.0) >= AGE_MILLIS_MAX;
             if row.attempts >= ATTEMPTS_MAX || is_too_old {
-                (NoticeOutcome::GivenUp, vec![done()], never)
+                (NoticeOutcome::GivenUp, vec![done()], None)
             } else {
                 let due_at = now.plus_millis(wait_millis(&row.id, row.attempts));
                 tracing::warn!(
@@ -198,7 +208,11 @@ fn settle(row: &OutboxRow, verdict: Verdict, now: Timestamp) -> (NoticeOutcome, 
                     "a notice failed"
                 );
                 let id = row.id.clone();
-                (NoticeOutcome::Failed, vec![Write::OutboxLater { id, due_at }], due_at)
+                (
+                    NoticeOutcome::Failed,
+                    vec![Write::OutboxLater { id, due_at }],
+                    Some(due_at),
+                )
             }
         }
     };
@@ -282,6 +296,6 @@ mod tests {
             .map(|write| matches!(write, Write::OutboxDone { .. }))
             .collect();
         assert_eq!(kinds, [false, false, true]);
-        assert_eq!(next, Timestamp(5_000));
+        assert_eq!(next, Some(Timestamp(5_000)));
     }
 }

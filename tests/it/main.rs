@@ -9,6 +9,7 @@
 )]
 
 mod admin_tls;
+mod alerts;
 mod answers;
 mod audit_log;
 mod authorization;
@@ -28,12 +29,16 @@ mod http2;
 mod identities;
 mod killed;
 mod lifecycle;
+mod monitoring;
 mod mutual_tls;
 mod no_leak;
 mod payload_identity;
+mod policies;
 mod precedence;
 mod refusals;
 mod retries;
+mod rotation_webhooks;
+mod secret_audit;
 mod signatures;
 mod store_contract;
 mod support;

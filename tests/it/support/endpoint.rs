@@ -2,10 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
+
+/// Longer than anything takes; a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -38,7 +42,13 @@ pub type Script = Arc<dyn Fn(&Received) -> Option<Vec<u8>> + Send + Sync>;
 
 pub struct Endpoint {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Arc<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    received: Mutex<Vec<Received>>,
+    grown: Condvar,
 }
 
 /// Bytes of a plain answer.
@@ -57,7 +67,7 @@ impl Endpoint {
     pub fn scripted(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let received = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::new(Ledger::default());
         let kept = Arc::clone(&received);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -74,7 +84,20 @@ impl Endpoint {
 
     /// Everything received so far, in order.
     pub fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap().clone()
+        self.received.received.lock().unwrap().clone()
+    }
+
+    /// Waits until so many requests were received, and returns all that were.
+    pub fn wait(&self, count: usize) -> Vec<Received> {
+        let received = self.received.received.lock().unwrap();
+        let too_few = |received: &mut Vec<Received>| received.len() < count;
+        let (received, waited) = self
+            .received
+            .grown
+            .wait_timeout_while(received, PATIENCE, too_few)
+            .unwrap();
+        assert!(!waited.timed_out(), "hangs at {} of {count} requests", received.len());
+        received.clone()
     }
 
     /// The last request received.
@@ -83,13 +106,14 @@ impl Endpoint {
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, kept: &Mutex<Vec<Received>>) {
+fn serve(stream: TcpStream, script: &Script, kept: &Ledger) {
     stream.set_nodelay(true).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         let answer = script(&request);
-        kept.lock().unwrap().push(request);
+        kept.received.lock().unwrap().push(request);
+        kept.grown.notify_all();
         match answer {
             Some(bytes) if writer.write_all(&bytes).is_ok() => {}
             _ => return,

@@ -262,6 +262,21 @@ impl Instance {
         }
     }
 
+    /// Waits until so many attempts to deliver a notice failed: what became of them is noted by then, or right after.
+    pub fn await_failed(&self, count: usize) {
+        let asked = Instant::now();
+        let failed = |metrics: &str| -> usize {
+            let of_notices = metrics.lines().filter(|line| line.starts_with("kiket_notices_total{"));
+            let failed = of_notices.filter(|line| line.contains("outcome=\"failed\""));
+            failed
+                .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+                .sum()
+        };
+        while failed(&self.metrics()) < count {
+            assert!(asked.elapsed() < PATIENCE, "never: {count} failed attempts");
+        }
+    }
+
     /// What the metrics listener answers.
     pub fn metrics(&self) -> String {
         let answer = once(self.running.metrics(), &request("GET", "/metrics", &[], b""));

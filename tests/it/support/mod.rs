@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod gated_store;
 pub mod http;
 pub mod instance;
+pub mod mailbox;
 pub mod operator;
 pub mod pki;
 pub mod problem;
