@@ -5,7 +5,7 @@ use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Delivered, Outcome
 use kiket_sidecar::domain::id::{OrganizationId, ScopeId};
 use kiket_sidecar::domain::key::SecretKey;
 use kiket_sidecar::domain::scope::Scope;
-use kiket_sidecar::store::Store;
+use kiket_sidecar::store::{CountedKey, Store, UseQuery};
 use serde_json::{Value, json};
 
 use super::support::endpoint::Endpoint;
@@ -316,4 +316,43 @@ fn a_delivery_does_not_wait_for_its_uses_to_be_counted() {
         1,
         "and none is forgotten meanwhile"
     );
+}
+
+#[test]
+fn the_watch_and_the_log_count_the_same_entries() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    let after = kiket_sidecar::domain::time::Timestamp(0);
+    let query = UseQuery {
+        organization: OrganizationId::parse("org").unwrap(),
+        scope: Scope::Organization,
+        subject: ScopeId::parse("org").unwrap(),
+        key: SecretKey::parse("KEY").unwrap(),
+        after,
+    };
+    let counted = || {
+        let count = gated.block_on(gated.store.uses(&query)).unwrap();
+        count.reads + count.deliveries
+    };
+    let mut all = 0;
+    for action in Action::ALL {
+        for source in Source::ALL {
+            for outcome in Outcome::ALL {
+                let entry = AuditEntry {
+                    outcome: *outcome,
+                    delivered: (*action == Action::SecretDelivered).then(|| Delivered {
+                        destination: "https://ext.example.com:443".into(),
+                        count: 1,
+                    }),
+                    ..entry(&instance, *action, *source)
+                };
+                let counts = CountedKey::of(&entry).is_some();
+                gated.block_on(gated.store.record(vec![entry])).unwrap();
+                let now = counted();
+                assert_eq!(now - all, u64::from(counts), "{action:?} {source:?} {outcome:?}");
+                all = now;
+            }
+        }
+    }
+    assert!(all > 0);
 }

@@ -405,3 +405,23 @@ fn a_rotated_signing_secret_signs_its_own_notice_beside_its_predecessor() {
     let told = endpoint.wait(2).remove(1);
     assert!(verifies(&told, last) && !verifies(&told, next) && !verifies(&told, SIGNING));
 }
+
+#[test]
+fn what_waits_in_the_outbox_holds_no_value() {
+    let gated = Gated::open();
+    let (instance, endpoint) = (gated.start(&[]), Endpoint::start());
+    subscribed(&instance, &endpoint);
+    gated
+        .store
+        .fail("outbox_depth", kiket_sidecar::store::StoreError::Unavailable);
+    instance.set("organization", "org", "KEY", CANARY);
+    instance.set("organization", "org", "SIGN", &format!("whsec_{CANARY}"));
+    let now = kiket_sidecar::clock::Clock::now(&*instance.clock);
+    let rows = gated
+        .block_on(gated.store.lease_outbox(now, now.plus_millis(1), 100))
+        .unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(!format!("{row:?}").contains("canary"), "{row:?}");
+    }
+}

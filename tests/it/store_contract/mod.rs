@@ -13,6 +13,7 @@ mod rows;
 mod slots;
 mod sqlite;
 mod tokens;
+mod watched;
 
 use std::future::Future;
 use std::time::Duration;

@@ -28,7 +28,7 @@ use crate::support::instance::HandClock;
 store_contract!(Sqlite);
 
 /// A file in a folder of its own.
-struct Sqlite(TempDir);
+pub(super) struct Sqlite(TempDir);
 
 impl Sqlite {
     fn path(&self) -> PathBuf {
