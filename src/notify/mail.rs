@@ -89,15 +89,10 @@ impl Mailer {
         let url = settings.url;
         let host = url.host.to_string();
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let tls = if !url.is_implicit_tls && url.is_local() {
-            Tls::None
-        } else {
-            let parameters = parameters(name.clone(), settings.authorities)?;
-            if url.is_implicit_tls {
-                Tls::Wrapper(parameters)
-            } else {
-                Tls::Required(parameters)
-            }
+        let tls = match encryption(url) {
+            Encryption::None => Tls::None,
+            Encryption::FromTheStart => Tls::Wrapper(parameters(name.clone(), settings.authorities)?),
+            Encryption::AfterStartTls => Tls::Required(parameters(name.clone(), settings.authorities)?),
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(name)
             .port(url.port)
@@ -145,6 +140,27 @@ impl Mailer {
     }
 }
 
+/// When the conversation with a mail server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encryption {
+    /// Never: it does not leave this host.
+    None,
+    /// From the first byte.
+    FromTheStart,
+    /// Before any mail is handed over, or none is.
+    AfterStartTls,
+}
+
+fn encryption(url: &SmtpUrl) -> Encryption {
+    if url.is_implicit_tls {
+        Encryption::FromTheStart
+    } else if url.is_local() {
+        Encryption::None
+    } else {
+        Encryption::AfterStartTls
+    }
+}
+
 fn parameters(name: String, authorities: Option<&[u8]>) -> Result<TlsParameters, MailSettingsError> {
     let mut builder = TlsParameters::builder(name);
     if let Some(pem) = authorities {
@@ -152,4 +168,32 @@ fn parameters(name: String, authorities: Option<&[u8]>) -> Result<TlsParameters,
         builder = builder.add_root_certificate(authorities);
     }
     builder.build_rustls().map_err(|_| MailSettingsError::Tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Host;
+
+    use super::*;
+
+    #[test]
+    fn only_a_server_on_this_host_is_spoken_to_in_the_clear() {
+        let of = |host: &str, is_implicit_tls| {
+            let host = Host::parse(host).unwrap_or_else(|_| Host::Domain(host.into()));
+            let port = 25;
+            encryption(&SmtpUrl {
+                host,
+                port,
+                is_implicit_tls,
+            })
+        };
+        for local in ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"] {
+            assert_eq!(of(local, false), Encryption::None, "{local}");
+            assert_eq!(of(local, true), Encryption::FromTheStart, "{local}");
+        }
+        for remote in ["mail.example.com", "localhost.example.com", "10.0.0.1", "[fd00::1]"] {
+            assert_eq!(of(remote, false), Encryption::AfterStartTls, "{remote}");
+            assert_eq!(of(remote, true), Encryption::FromTheStart, "{remote}");
+        }
+    }
 }

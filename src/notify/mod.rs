@@ -26,7 +26,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{Change, Finding, SharedStore, StoreError};
 
 /// How often the clock is looked at for what has become due. Costs no call of the store.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What everything here reads and writes.
 #[derive(Clone)]

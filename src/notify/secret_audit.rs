@@ -67,24 +67,35 @@ impl SecretAudit {
         }
     }
 
-    /// Looks all secrets of all organizations over, once.
+    /// Looks all secrets of all organizations over, once. What keeps one organization from being looked at does not
+    /// keep the others.
     ///
     /// # Errors
-    /// [`StoreError`]; what was found until then is alerted.
+    /// The first [`StoreError`] there was; everything else was looked at.
     pub async fn run(&self) -> Result<(), StoreError> {
+        let mut result = Ok(());
         for organization in self.sources.store.organizations().await? {
-            let policy = match policy_of(&self.sources.store, &self.sources.keyring, &organization).await {
-                Ok(record) => record.policy,
-                Err(RegistryError::Store(error)) => return Err(error),
-                Err(_) => {
+            if let Err(error) = self.look_at_organization(&organization).await {
+                result = result.and(Err(error));
+                if error == StoreError::Damaged {
                     self.raise_daily(registry::tampered((&organization).into())).await?;
-                    Policy::default()
                 }
-            };
-            self.look_at_secrets(&organization, &policy).await?;
-            self.look_at_installations(&organization).await?;
+            }
         }
-        Ok(())
+        result
+    }
+
+    async fn look_at_organization(&self, organization: &OrganizationId) -> Result<(), StoreError> {
+        let policy = match policy_of(&self.sources.store, &self.sources.keyring, organization).await {
+            Ok(record) => record.policy,
+            Err(RegistryError::Store(error)) => return Err(error),
+            Err(_) => {
+                self.raise_daily(registry::tampered(organization.into())).await?;
+                Policy::default()
+            }
+        };
+        self.look_at_secrets(organization, &policy).await?;
+        self.look_at_installations(organization).await
     }
 
     async fn look_at_secrets(&self, organization: &OrganizationId, policy: &Policy) -> Result<(), StoreError> {

@@ -279,6 +279,17 @@ fn the_webhook_is_guarded_as_deliveries_are_and_https_is_checked() {
     raise(&gated, &instance, Some("org"), "twice");
     trusted.wait("the alert", |_, seen| seen.len() == 1);
     assert_eq!(foreign.seen().len(), 0);
+
+    // A webhook that was plain HTTP when that was allowed is not posted to any more.
+    let (gated, endpoint) = (Gated::open(), Endpoint::start());
+    let before = gated.start(&[]);
+    before.set("organization", "org", "ALERTS", SIGNING);
+    put_policy(&before, &hook(endpoint.url()));
+    drop(before);
+    let instance = gated.start(&trusting);
+    raise(&gated, &instance, Some("org"), "once");
+    instance.await_failed(1);
+    assert_eq!(endpoint.received().len(), 0);
 }
 
 #[test]
