@@ -13,6 +13,7 @@ use super::place::organization;
 use super::wire::alerts::{AlertObject, HealthObject};
 use super::wire::{Named, PageOf, ProblemDocument};
 use crate::domain::audit::Source;
+use crate::domain::id::ScopeId;
 use crate::registry::AlertFilter;
 
 /// Which alerts to list.
@@ -76,6 +77,7 @@ pub(super) async fn acknowledge(
     caller: Caller,
     Named(id): Named,
 ) -> Result<Json<AlertObject>, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_administer()?;
     let tenancy = caller.tenancy(None)?;
     let alert = control

@@ -151,6 +151,21 @@ const OPERATIONS: &[(&str, &str, Action, Success)] = &[
     ("POST", "/tokens", Action::TokenCreate, Success::ByUseCase),
     ("DELETE", "/tokens/{id}", Action::TokenDelete, Success::ByUseCase),
     ("GET", "/keys", Action::KeyList, Success::Here),
+    ("GET", "/organizations/{id}/policy", Action::PolicyGet, Success::Here),
+    (
+        "PUT",
+        "/organizations/{id}/policy",
+        Action::PolicyPut,
+        Success::ByUseCase,
+    ),
+    ("GET", "/secrets/alerts", Action::AlertList, Success::Here),
+    (
+        "POST",
+        "/secrets/alerts/{id}/acknowledge",
+        Action::AlertAcknowledge,
+        Success::ByUseCase,
+    ),
+    ("GET", "/secrets/health", Action::SecretHealth, Success::Here),
     ("GET", "/secrets/audit", Action::AuditExport, Success::ByUseCase),
     ("GET", "/secrets/audit/verify", Action::AuditVerify, Success::ByUseCase),
 ];

@@ -12,7 +12,7 @@ use super::error::{ApiError, ApiProblem};
 use super::wire::policies::{PolicyInput, PolicyObject};
 use super::wire::{Body, Named, ProblemDocument, if_match};
 use crate::domain::audit::Source;
-use crate::domain::id::OrganizationId;
+use crate::domain::id::{OrganizationId, ScopeId};
 use crate::registry::{PolicyRecord, RegistryError};
 
 #[utoipa::path(get, path = "/organizations/{id}/policy", operation_id = "get_policy",
@@ -26,8 +26,10 @@ pub(super) async fn get(
     caller: Caller,
     Named(id): Named,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_read()?;
     let organization = organization(&caller, &id)?;
+    caller.attempt.within(Some(&organization));
     let record = control.registry.policy(&organization).await?;
     Ok(object(StatusCode::OK, &record))
 }
@@ -46,6 +48,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     Body(input): Body<PolicyInput>,
 ) -> Result<Response, ApiError> {
+    caller.attempt.about(None, ScopeId::parse(&id).ok(), None);
     caller.must_administer()?;
     let organization = organization(&caller, &id)?;
     let expected = if_match(&headers)?;

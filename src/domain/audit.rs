@@ -57,8 +57,14 @@ vocabulary!(
         TokenDelete = "token.delete",
         /// The loaded keys were listed.
         KeyList = "key.list",
+        /// How the secrets are was counted.
+        SecretHealth = "secret.health",
+        /// An organization's policy was read.
+        PolicyGet = "policy.get",
         /// An organization's policy was changed.
         PolicyPut = "policy.put",
+        /// Alerts were listed.
+        AlertList = "alert.list",
         /// An alert was raised.
         AlertRaise = "alert.raise",
         /// An alert was acknowledged.
