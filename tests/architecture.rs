@@ -24,7 +24,11 @@ const TIERS: &[&[&str]] = &[
 /// or printed because that is the command.
 const MAY_EXPOSE: &[&str] = &[
     "bundles/build.rs",
+    "cli/client/body.rs",
+    "cli/client/mod.rs",
     "cli/keys.rs",
+    "cli/prompt.rs",
+    "cli/value.rs",
     "crypto/",
     "delivery/identity.rs",
     "demo/",

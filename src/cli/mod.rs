@@ -3,18 +3,29 @@
 //! One command per file. Codes: 0 fine, 1 a finding, 2 usage or configuration, 3 server or store away, 4 refused.
 
 pub mod audit_export;
+pub mod client;
 mod completions;
 mod config;
 mod demo;
+mod env_file;
+mod extensions;
 mod keys;
+mod moment;
 mod openapi;
+mod progress;
+mod prompt;
+mod remote;
 mod serve;
+mod table;
+mod value;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use client::ClientError;
 
 /// Secret-injecting webhook proxy and Secret Store for Kiket extensions.
 #[derive(Debug, Parser)]
@@ -30,6 +41,9 @@ Examples:
   (umask 077; kiket keys generate > master.key) make the keys that seal every secret
   KIKET_MASTER_KEY_FILE=master.key kiket serve  run the sidecar
   kiket config print --manual                   every setting, explained
+  kiket extensions secrets --help               the secrets of a running server
+
+Commands that talk to a server find it with --url or KIKET_URL, and show it the token of --token-file or KIKET_TOKEN.
 
 Exit codes: 0 fine, 1 a finding, 2 usage or configuration, 3 server or store away, 4 refused.";
 
@@ -39,6 +53,8 @@ enum Command {
     Serve(serve::Args),
     /// See one delivery end to end: nothing to configure, no network
     Demo(demo::Args),
+    /// List, set, link, rotate and explain the secrets of extensions
+    Extensions(extensions::Args),
     /// Make the keys that seal every secret
     Keys(keys::Args),
     /// Check or print the configuration
@@ -60,6 +76,47 @@ enum Exit {
     Usage,
     /// The server or the store is away: again later.
     Unavailable,
+    /// The server refused.
+    Refused,
+}
+
+/// Why a command did not do what was asked: for stderr, and for the exit code.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    reason: String,
+}
+
+/// How a command ends.
+type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    fn usage(reason: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Setting(_) => Exit::Usage,
+            ClientError::Away(_) => Exit::Unavailable,
+            ClientError::Refused(problem) => match (problem.name(), problem.status) {
+                ("required-secrets-missing", _) => Exit::Finding,
+                ("destination-refused", _) => Exit::Refused,
+                (_, 400 | 413 | 415 | 422) => Exit::Usage,
+                (_, 429 | 500..) => Exit::Unavailable,
+                _ => Exit::Refused,
+            },
+        };
+        Self {
+            exit,
+            reason: error.to_string(),
+        }
+    }
 }
 
 impl Exit {
@@ -69,6 +126,7 @@ impl Exit {
             Self::Finding => 1,
             Self::Usage => 2,
             Self::Unavailable => 3,
+            Self::Refused => 4,
         }
     }
 }
@@ -79,6 +137,7 @@ pub fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Extensions(args) => ended(extensions::run(args)),
         Command::Keys(args) => keys::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Openapi => openapi::run(),
@@ -92,6 +151,15 @@ fn say(text: &str) -> Exit {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Exit::Fine
+}
+
+fn ended(outcome: Outcome) -> Exit {
+    outcome.unwrap_or_else(|failure| fail(failure.exit, &failure.reason))
+}
+
+/// Says on stderr what somebody should know, although the command goes on.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "warning: {text}");
 }
 
 /// Says on stderr why a command failed.
