@@ -27,6 +27,7 @@ const MAY_EXPOSE: &[&str] = &[
     "cli/client/body.rs",
     "cli/client/mod.rs",
     "cli/keys.rs",
+    "cli/marketplace/wizard.rs",
     "cli/prompt.rs",
     "cli/value.rs",
     "crypto/",

@@ -3,6 +3,7 @@
 //! One command per file. Codes: 0 fine, 1 a finding, 2 usage or configuration, 3 server or store away, 4 refused.
 
 pub mod audit_export;
+mod candidates;
 pub mod client;
 mod completions;
 mod config;
@@ -10,13 +11,17 @@ mod demo;
 mod env_file;
 mod extensions;
 mod keys;
+mod marketplace;
 mod moment;
 mod openapi;
+mod organizations;
 mod progress;
 mod prompt;
 mod remote;
+mod secrets;
 mod serve;
 mod table;
+mod tokens;
 mod value;
 
 use std::fmt::Display;
@@ -55,6 +60,14 @@ enum Command {
     Demo(demo::Args),
     /// List, set, link, rotate and explain the secrets of extensions
     Extensions(extensions::Args),
+    /// Install extensions, see what they still need, enable them
+    Marketplace(marketplace::Args),
+    /// Read the audit log, see alerts and health
+    Secrets(secrets::Args),
+    /// Make, list and remove API tokens
+    Tokens(tokens::Args),
+    /// Show or change what an organization wants to be told
+    Organizations(organizations::Args),
     /// Make the keys that seal every secret
     Keys(keys::Args),
     /// Check or print the configuration
@@ -63,6 +76,9 @@ enum Command {
     Openapi,
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Say what could stand at the end of a command line; completions ask
+    #[command(name = "__complete", hide = true)]
+    Candidates(candidates::Args),
 }
 
 /// How a command went.
@@ -138,10 +154,15 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Extensions(args) => ended(extensions::run(args)),
+        Command::Marketplace(args) => ended(marketplace::run(args)),
+        Command::Secrets(args) => ended(secrets::run(&args)),
+        Command::Tokens(args) => ended(tokens::run(&args)),
+        Command::Organizations(args) => ended(organizations::run(&args)),
         Command::Keys(args) => keys::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
+        Command::Candidates(args) => candidates::run(args),
     };
     ExitCode::from(exit.code())
 }

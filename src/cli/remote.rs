@@ -16,7 +16,7 @@ use crate::domain::id::OrganizationId;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct Remote {
-    /// The server's address
+    /// The server's address, or KIKET_URL
     #[arg(
         long,
         value_name = "URL",
@@ -25,26 +25,14 @@ pub(super) struct Remote {
         default_value = "http://127.0.0.1:8081"
     )]
     url: String,
-    /// A file with the API token, in place of KIKET_TOKEN
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KIKET_TOKEN_FILE",
-        hide_env_values = true,
-        global = true
-    )]
+    /// A file with the API token, or KIKET_TOKEN_FILE; else the token is KIKET_TOKEN
+    #[arg(long, value_name = "FILE", env = "KIKET_TOKEN_FILE", hide_env = true, global = true)]
     token_file: Option<PathBuf>,
-    /// Certificate authorities (PEM) beside the system's
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KIKET_CA_FILE",
-        hide_env_values = true,
-        global = true
-    )]
+    /// Certificate authorities (PEM) beside the system's, or KIKET_CA_FILE
+    #[arg(long, value_name = "FILE", env = "KIKET_CA_FILE", hide_env = true, global = true)]
     ca_file: Option<PathBuf>,
-    /// The organization, where the token is not bound to one
-    #[arg(long, value_name = "ID", env = "KIKET_ORGANIZATION", hide_env_values = true, global = true, value_parser = organization)]
+    /// The organization, or KIKET_ORGANIZATION, where the token is not bound to one
+    #[arg(long, value_name = "ID", env = "KIKET_ORGANIZATION", hide_env = true, global = true, value_parser = organization)]
     pub(super) organization: Option<String>,
     /// A table to read, or the API's JSON
     #[arg(long, short, value_name = "table|json", value_enum, global = true, default_value_t = Form::Table,

@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// For everybody who installs the extension: operators only, scope extension only
     #[arg(long)]
     partner_default: bool,
+    /// Whom to ask about it
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
     /// Only where the secret is at this version
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
@@ -34,11 +37,14 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, remote: &Remote) -> Outcome {
     let client = remote.client()?;
     let mut members = args.at.place(remote, args.partner_default)?.members();
-    members.insert("key".into(), args.key.as_str().into());
     members.insert("external_secret_name".into(), args.external.as_str().into());
-    let call = Call::new(http::Method::POST, &["extensions", "secrets"])
-        .json(&members.into())
-        .at_version(args.if_version);
+    members.extend(args.owner.clone().map(|owner| (String::from("owner"), owner.into())));
+    let call = Call::new(
+        http::Method::POST,
+        &["extensions", "secrets", args.key.as_str(), "link"],
+    )
+    .json(&members.into())
+    .at_version(args.if_version);
     let answer = client.call(call)?;
     warn_of_new_scopes([&answer.body]);
     Ok(remote.show(&answer.body, |secret| told("linked", secret)))

@@ -14,6 +14,7 @@ use clap::Subcommand;
 
 use super::Outcome;
 use super::remote::Remote;
+pub(super) use set::write;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// When the new value ends: a moment, a date, or a span from now
     #[arg(long, value_name = "WHEN", value_parser = end)]
     expires: Option<String>,
+    /// Whom to ask about it; stays as it is where left out
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
     /// Only where the secret is at this version
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
@@ -42,6 +45,7 @@ pub(super) fn run(args: Args, remote: &Remote) -> Outcome {
     let client = remote.client()?;
     let mut members = args.at.place(remote, args.partner_default)?.members();
     members.extend(args.expires.map(|end| (String::from("expires_at"), end.into())));
+    members.extend(args.owner.map(|owner| (String::from("owner"), owner.into())));
     if args.revoke_now {
         members.insert("revoke_now".into(), true.into());
     }

@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// When the value ends: a moment, a date, or a span from now
     #[arg(long, value_name = "WHEN", value_parser = end)]
     expires: Option<String>,
+    /// Whom to ask about it; stays as it is where left out
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
     /// Only where the secret is at this version
     #[arg(long, value_name = "N", requires = "key")]
     if_version: Option<u64>,
@@ -53,6 +56,7 @@ pub(super) fn run(args: Args, remote: &Remote) -> Outcome {
     let client = remote.client()?;
     let mut members = args.at.place(remote, args.partner_default)?.members();
     members.extend(args.expires.map(|end| (String::from("expires_at"), end.into())));
+    members.extend(args.owner.map(|owner| (String::from("owner"), owner.into())));
     match (args.key, args.given.env_file.clone()) {
         (Some(key), _) => one(&client, members, &key, args.given, args.if_version, remote),
         (None, Some(file)) => many(&client, &members, &value::all(&file)?, remote),
@@ -110,7 +114,7 @@ fn with_keys<'a>(
 }
 
 /// Writes many secrets: together where one request holds them, else in batches.
-pub(in super::super) fn write(
+pub(in crate::cli) fn write(
     client: &Client,
     secrets: &[(Map<String, Value>, &SecretString)],
 ) -> Result<Vec<Value>, Failure> {
