@@ -109,7 +109,8 @@ fn typed(mut keyboard: impl Read) -> Result<Option<Zeroizing<Vec<u8>>>, Failure>
         if keyboard.read(byte.as_mut_slice()).map_err(|_| gone())? == 0 {
             return Err(gone());
         }
-        match byte[0] {
+        let [typed] = *byte;
+        match typed {
             b'\n' | b'\r' => return Ok(Some(line)),
             END if line.is_empty() => return Ok(Some(line)),
             INTERRUPT => return Ok(None),

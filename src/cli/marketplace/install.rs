@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 use secrecy::SecretString;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::checklist::{Installed, Line};
-use super::wizard::{self, Values};
+use super::checklist::Installed;
+use super::wizard::{self, Filled};
 use super::{state, status};
 use crate::cli::client::{Call, Client};
 use crate::cli::env_file::Entry;
@@ -143,8 +143,8 @@ fn extension(args: &Args, client: &Client) -> Result<String, Failure> {
 }
 
 /// What a dotenv file has for the checklist. Shared credentials that are there already stay.
-fn from_file<'a>(path: &Path, installed: &'a Installed, entries: Vec<Entry>) -> Result<Values<'a>, Failure> {
-    let mut values = Values::new();
+fn from_file<'a>(path: &Path, installed: &'a Installed, entries: Vec<Entry>) -> Result<Vec<Filled<'a>>, Failure> {
+    let mut values = Vec::new();
     let mut strangers = Vec::new();
     for entry in entries {
         let Some(line) = installed.checklist.iter().find(|line| line.key == entry.key) else {
@@ -156,7 +156,11 @@ fn from_file<'a>(path: &Path, installed: &'a Installed, entries: Vec<Entry>) -> 
             continue;
         }
         let entry = value::checked_entry(path, entry)?;
-        values.push((installed.target(line), line, entry.value));
+        values.push(Filled {
+            target: installed.target(line),
+            line,
+            value: entry.value,
+        });
     }
     if !strangers.is_empty() {
         let keys = strangers.join(", ");
@@ -169,22 +173,22 @@ fn from_file<'a>(path: &Path, installed: &'a Installed, entries: Vec<Entry>) -> 
 }
 
 /// Writes all or none.
-fn store(client: &Client, installed: &Installed, values: Values<'_>) -> Result<(), Failure> {
-    let with_members = |((scope, id), line, value): &((&str, &str), &Line, SecretString)| {
-        let members = json!({
-            "scope": scope, "id": id, "key": line.key, "organization_id": installed.organization_id,
-        });
-        let members = match members {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        };
-        (members, value.clone())
+fn store(client: &Client, installed: &Installed, values: Vec<Filled<'_>>) -> Result<(), Failure> {
+    let members = |filled: &Filled<'_>| {
+        let (scope, id) = filled.target;
+        let texts = [
+            ("scope", scope),
+            ("id", id),
+            ("key", &filled.line.key),
+            ("organization_id", &installed.organization_id),
+        ];
+        texts
+            .map(|(name, text)| (name.to_owned(), Value::from(text)))
+            .into_iter()
+            .collect()
     };
-    let secrets: Vec<_> = values.iter().map(with_members).collect();
-    let secrets: Vec<_> = secrets
-        .iter()
-        .map(|(members, value)| (members.clone(), value))
-        .collect();
+    let secrets: Vec<(Map<String, Value>, &SecretString)> =
+        values.iter().map(|filled| (members(filled), &filled.value)).collect();
     if secrets.is_empty() {
         return Ok(());
     }

@@ -5,12 +5,17 @@ use secrecy::{ExposeSecret, SecretString};
 use super::checklist::{Installed, Line};
 use crate::cli::{Failure, prompt};
 
-/// Values to write: the scope and what it is bound to, the key, the value.
-pub(super) type Values<'a> = Vec<((&'static str, &'a str), &'a Line, SecretString)>;
+/// A value to write.
+pub(super) struct Filled<'a> {
+    /// The scope, and what it is bound to.
+    pub(super) target: (&'static str, &'a str),
+    pub(super) line: &'a Line,
+    pub(super) value: SecretString,
+}
 
 /// Asks for what has no value, and offers to override what has one.
-pub(super) fn ask(installed: &Installed) -> Result<Values<'_>, Failure> {
-    let mut values = Values::new();
+pub(super) fn ask(installed: &Installed) -> Result<Vec<Filled<'_>>, Failure> {
+    let mut values = Vec::new();
     let (shared, own): (Vec<&Line>, Vec<&Line>) = installed.checklist.iter().partition(|line| line.is_shared());
     let organization = format!("For the whole organization {}:", installed.organization_id);
     let project = format!("For project {}:", installed.project_id);
@@ -26,10 +31,7 @@ pub(super) fn ask(installed: &Installed) -> Result<Values<'_>, Failure> {
     Ok(values)
 }
 
-fn ask_for<'a>(
-    installed: &'a Installed,
-    line: &'a Line,
-) -> Result<Option<((&'static str, &'a str), &'a Line, SecretString)>, Failure> {
+fn ask_for<'a>(installed: &'a Installed, line: &'a Line) -> Result<Option<Filled<'a>>, Failure> {
     let name = line.name();
     let target = match line.using() {
         None => installed.target(line),
@@ -45,5 +47,5 @@ fn ask_for<'a>(
     let needed = if line.required { "required" } else { "optional" };
     let value = prompt::value(&format!("{name}, {needed}"))?;
     let is_given = !value.expose_secret().is_empty();
-    Ok(is_given.then_some((target, line, value)))
+    Ok(is_given.then_some(Filled { target, line, value }))
 }

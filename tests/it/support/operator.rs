@@ -60,4 +60,12 @@ impl Operator {
         self.set("KEY", value);
         self.enable("ins");
     }
+
+    /// The text of a new token of this role and organization.
+    pub fn token_of(&self, role: &str, organization: &str) -> String {
+        let name = format!("{role} of {organization}");
+        let token = json!({"name": name, "role": role, "organization_id": organization});
+        let made = self.must("POST", "/tokens", &token).json();
+        made["token"].as_str().unwrap().to_owned()
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Filter, actor, entries, is_passing, place};
+use super::{Filter, action, entries, is_passing, place};
 use crate::cli::client::Client;
 use crate::cli::remote::{Form, Remote};
 use crate::cli::table::{ABSENT, text};
@@ -64,7 +64,7 @@ fn line(entry: &Value, form: Form) -> String {
         .and_then(Value::as_str)
         .map(moment::absolute)
         .unwrap_or_default();
-    let (action, outcome) = (text(entry, "action"), text(entry, "outcome"));
+    let (action, outcome) = (action(entry), text(entry, "outcome"));
     let mut line = format!("{at}  {outcome:<7}  {action:<20}");
     let key = text(entry, "key");
     if key != ABSENT {
@@ -76,5 +76,5 @@ fn line(entry: &Value, form: Form) -> String {
     if place(entry) != ABSENT {
         line.push_str(&format!("  at {}", place(entry)));
     }
-    format!("{line}  by {} ({})\n", actor(entry), text(entry, "source"))
+    format!("{line}  by {} ({})\n", text(entry, "actor_name"), text(entry, "source"))
 }

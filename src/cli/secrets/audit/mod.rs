@@ -60,7 +60,7 @@ struct Filter {
     /// Not before: a moment, a date, or a span before now
     #[arg(long, value_name = "WHEN", value_parser = past)]
     since: Option<String>,
-    /// Not after
+    /// Before: likewise
     #[arg(long, value_name = "WHEN", value_parser = past)]
     until: Option<String>,
 }
@@ -150,8 +150,8 @@ fn told(page: &Value) -> String {
 fn columns() -> [Column; 8] {
     [
         table::moment("TIME", "at"),
-        column("WHO", actor),
-        member("ACTION", "action"),
+        member("WHO", "actor_name"),
+        column("ACTION", action),
         member("KEY", "key"),
         column("AT", place),
         column("VERSION", |entry| {
@@ -165,11 +165,12 @@ fn columns() -> [Column; 8] {
     ]
 }
 
-/// The name of whoever did it.
-fn actor(entry: &Value) -> String {
-    entry
-        .get("actor")
-        .map_or_else(|| ABSENT.to_owned(), |actor| text(actor, "name"))
+/// What was done; of deliveries, how often.
+fn action(entry: &Value) -> String {
+    match entry.get("count").and_then(Value::as_u64) {
+        Some(count) => format!("{} ×{count}", text(entry, "action")),
+        None => text(entry, "action"),
+    }
 }
 
 /// What it concerns.
