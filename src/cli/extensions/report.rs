@@ -3,10 +3,9 @@
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::slot::source;
 use crate::cli::client::{Call, Client, ClientError};
 use crate::cli::remote::{Form, Remote};
-use crate::cli::table::{self, age, column, facts, member, text};
+use crate::cli::table::{self, ABSENT, age, column, facts, member, text};
 use crate::cli::{Exit, Outcome, say};
 use crate::clock::{Clock, SystemClock};
 
@@ -73,19 +72,20 @@ fn told(document: &Value) -> String {
         member("VERSION", "version"),
         member("ROTATIONS", "rotation_count"),
         age("ROTATED", "last_rotated_at", now),
-        column("AGE", |row| {
-            format!("{} of {} days", text(row, "age_days"), text(row, "max_age_days"))
+        column("AGE", |row| match text(row, "age_days").as_str() {
+            ABSENT => ABSENT.to_owned(),
+            age => format!("{age} of {} days", text(row, "max_age_days")),
         }),
         column("STATE", |row| match row.get("overdue").and_then(Value::as_bool) {
             Some(true) => String::from("OVERDUE"),
-            _ if source(row) == "placeholder" => String::from("no value"),
+            _ if text(row, "source") == "placeholder" => String::from("no value"),
             _ => String::from("fine"),
         }),
         member("OWNER", "owner"),
         member("WRITTEN BY", "written_by"),
     ];
     let whose = match text(document, "organization_id").as_str() {
-        table::ABSENT => String::from("all organizations"),
+        ABSENT => String::from("all organizations"),
         organization => organization.to_owned(),
     };
     let at = table::text(document, "generated_at");

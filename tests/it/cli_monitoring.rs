@@ -1,0 +1,1 @@
+//! What the command line says of the audit log, alerts, health and policies.
