@@ -59,6 +59,7 @@ fn candidates(words: &[String]) -> Option<BTreeSet<String>> {
     if wanted == Wanted::Scope {
         return Some(Scope::ALL.map(|scope| scope.name().to_owned()).into());
     }
+    let (_, words) = words.split_last()?; // what is typed has no value yet
     let mut flags = vec![String::from("kiket")];
     for flag in ["--url", "--token-file", "--ca-file", "--organization"] {
         flags.extend(value_of(words, flag).map(|value| format!("{flag}={value}")));
