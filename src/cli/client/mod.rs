@@ -201,7 +201,7 @@ impl Client {
 
     /// Waits before asking again.
     pub fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Response<Incoming>, ClientError> {
