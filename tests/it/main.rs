@@ -15,6 +15,7 @@ mod audit_log;
 mod authorization;
 mod bundles;
 mod certificate_rotation;
+mod cli_audit;
 mod cli_completions;
 mod cli_marketplace;
 mod cli_monitoring;
