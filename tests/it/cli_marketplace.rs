@@ -222,8 +222,42 @@ fn placeholders_are_called_out_until_they_have_values() {
     assert_eq!(shell.line(set).code, Some(0));
     let status = shell.line("kiket marketplace status ins_2");
     assert_eq!(status.code, Some(1));
+    assert!(status.stdout.contains("missing: ZOOM_CLIENT_ID\n"), "{}", status.stdout);
+    // One that the extension could do without is called out as well: somebody left it to be filled in.
+    let zoom = [
+        "extensions",
+        "secrets",
+        "set",
+        "--scope",
+        "extension",
+        "--id",
+        "com.example.zoom",
+        "--key",
+        "ZOOM_CLIENT_ID",
+    ];
+    assert_eq!(shell.fed(CANARY.as_bytes(), &zoom).code, Some(0));
+    let delete = "kiket extensions secrets delete --scope installation --id ins_2 --key SMTP_HOST";
+    assert_eq!(shell.line(delete).code, Some(0));
+    assert_eq!(shell.line("kiket marketplace status ins_2").code, Some(0));
+    let third = "kiket marketplace install com.example.zoom --project y --id ins_3 --scaffold";
+    assert_eq!(shell.line(third).code, Some(1));
+    let token = [
+        "extensions",
+        "secrets",
+        "set",
+        "--scope",
+        "installation",
+        "--id",
+        "ins_3",
+        "--key",
+        "CHANNEL_TOKEN",
+    ];
+    assert_eq!(shell.fed(CANARY.as_bytes(), &token).code, Some(0));
+    let status = shell.line("kiket marketplace status ins_3");
+    assert_eq!(status.code, Some(1), "{}", status.stdout);
+    assert!(!status.stdout.contains("missing: "), "{}", status.stdout);
     assert!(
-        status.stdout.contains("placeholder, no value yet: ZOOM_CLIENT_ID\n"),
+        status.stdout.contains("placeholder, no value yet: SMTP_HOST\n"),
         "{}",
         status.stdout
     );

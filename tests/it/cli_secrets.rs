@@ -258,3 +258,22 @@ fn an_id_that_nobody_named_before_is_pointed_out() {
         typo.stderr
     );
 }
+
+#[test]
+fn no_output_tells_a_short_value_from_a_long_one() {
+    let process = Process::start();
+    let shell = acme(&process);
+    let shown = |key: &str, value: &str| {
+        let mut shown = set(&shell, key, value);
+        let rotate = ["extensions", "secrets", "rotate", "--key", key];
+        shown.push_str(&shell.fed(value.as_bytes(), &rotate).stdout);
+        shown.push_str(&shell.fine(&["extensions", "secrets", "list", "--key", key]));
+        let mut listed = shell.json(&["extensions", "secrets", "list", "--key", key]);
+        for moment in ["created_at", "updated_at", "last_rotated_at"] {
+            assert!(listed["data"][0][moment].take().is_string(), "{listed}");
+        }
+        format!("{shown}{listed}").replace(key, "KEY")
+    };
+    let (short, long) = (shown("AAA", "x"), shown("BBB", &CANARY.repeat(3_000)));
+    assert_eq!(short, long);
+}

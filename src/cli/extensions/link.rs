@@ -12,8 +12,8 @@ Example:
   kiket extensions secrets link --scope project --id PROJECT_KEY --key CRM_WEBHOOK_SECRET \\
       --external secrets/kiket/projects/project_key/crm_webhook
 
-References: vault:<mount>/<path>#<field>[@version], gsm:projects/<p>/secrets/<s>[/versions/<v>], or a bare path, which is
-looked up in the organization's default provider. Only the reference is stored.")]
+References: vault:<mount>/<path>#<field>[@version], gsm:projects/<p>/secrets/<s>[/versions/<v>], or a bare path, which
+is looked up in the organization's default provider. Only the reference is stored.")]
 pub(super) struct Args {
     #[command(flatten)]
     at: At,
