@@ -51,6 +51,11 @@ fn help_of(path: &[&str]) -> usize {
         text.lines().all(|line| line.chars().count() <= 120),
         "{path:?} fits a screen"
     );
+    let asks_a_server = text.contains("--token-file");
+    assert!(
+        !asks_a_server || text.contains("Example") || !below.is_empty(),
+        "{path:?} has an example"
+    );
     1 + below
         .iter()
         .map(|name| help_of(&[path, &[name.as_str()]].concat()))
@@ -60,7 +65,19 @@ fn help_of(path: &[&str]) -> usize {
 #[test]
 fn every_command_explains_itself() {
     let top = listed(&fine(&["--help"]));
-    for command in ["serve", "keys", "config", "openapi", "completions"] {
+    for command in [
+        "serve",
+        "demo",
+        "extensions",
+        "marketplace",
+        "secrets",
+        "tokens",
+        "organizations",
+        "keys",
+        "config",
+        "openapi",
+        "completions",
+    ] {
         assert!(top.iter().any(|name| name == command), "{command}: {top:?}");
     }
     assert!(help_of(&[]) > top.len() + 1, "there are commands below commands");

@@ -14,8 +14,8 @@ Examples:
   kiket extensions secrets rotate --scope extension --id com.example.mailchimp --key MAILCHIMP_API_KEY
   openssl rand -base64 32 | kiket extensions secrets rotate --key KIKET_WEBHOOK_SECRET
 
-Extensions that subscribe hear of it. A replaced signing secret stays valid in signatures for a day; with --revoke-now it
-ends at once.")]
+Extensions that subscribe hear of it. A replaced signing secret stays valid in signatures for a day; with --revoke-now
+it ends at once.")]
 pub(super) struct Args {
     #[command(flatten)]
     at: At,

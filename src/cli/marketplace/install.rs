@@ -24,9 +24,9 @@ Examples:
   kiket marketplace install com.example.mailchimp --project web --env-file .env.mailchimp --yes
   kiket marketplace install ./manifest.yaml --project web --scaffold
 
-At a terminal it asks for what is missing: values for the whole organization first, then the project's. Else it takes what
---env-file has. A key that organization-wide credentials satisfy keeps them, also where --env-file names it. Exit code 1:
-installed, and a required key has no value.")]
+At a terminal it asks for what is missing: values for the whole organization first, then the project's. Else it takes
+what --env-file has. A key that organization-wide credentials satisfy keeps them, also where --env-file names it.
+Exit code 1: installed, and a required key has no value.")]
 pub(super) struct Args {
     /// The extension's id, or its manifest's file, which is registered first (operators only)
     #[arg(value_name = "EXTENSION_ID|MANIFEST")]
