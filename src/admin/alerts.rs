@@ -12,7 +12,6 @@ use super::page::{Params, cursor, page};
 use super::place::organization;
 use super::wire::alerts::{AlertObject, HealthObject};
 use super::wire::{Named, PageOf, ProblemDocument};
-use crate::domain::audit::Source;
 use crate::domain::id::ScopeId;
 use crate::registry::AlertFilter;
 
@@ -82,7 +81,7 @@ pub(super) async fn acknowledge(
     let tenancy = caller.tenancy(None)?;
     let alert = control
         .registry
-        .acknowledge_alert(&tenancy, &caller.actor, Source::Api, &id)
+        .acknowledge_alert(&tenancy, &caller.actor, caller.source, &id)
         .await?;
     Ok(Json(AlertObject::from(&alert)))
 }

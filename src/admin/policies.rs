@@ -11,7 +11,6 @@ use super::auth::Caller;
 use super::error::{ApiError, ApiProblem};
 use super::wire::policies::{PolicyInput, PolicyObject};
 use super::wire::{Body, Named, ProblemDocument, if_match};
-use crate::domain::audit::Source;
 use crate::domain::id::{OrganizationId, ScopeId};
 use crate::registry::{PolicyRecord, RegistryError};
 
@@ -54,7 +53,7 @@ pub(super) async fn put(
     let expected = if_match(&headers)?;
     let stored = control
         .registry
-        .put_policy(&caller.actor, Source::Api, &organization, input.into(), expected)
+        .put_policy(&caller.actor, caller.source, &organization, input.into(), expected)
         .await;
     let stored = stored.map_err(|error| match error {
         RegistryError::Conflict => ApiError::conflict(expected),

@@ -4,7 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use kiket_sidecar::store::Role;
+use kiket_sidecar::domain::alert::{Alert, AlertKind};
+use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Source};
+use kiket_sidecar::domain::id::OrganizationId;
+use kiket_sidecar::domain::time::Timestamp;
+use kiket_sidecar::store::{Change, Role, Store, Write};
 use serde_json::{Value, json};
 
 use super::support::api::Api;
@@ -95,6 +99,10 @@ fn patch() -> Value {
 
 fn token() -> Value {
     json!({"name": "n", "role": "auditor", "organization_id": "org"})
+}
+
+fn policy() -> Value {
+    json!({"rotation_max_age_days": 30})
 }
 
 fn sdk() -> Value {
@@ -238,6 +246,12 @@ const TABLE: &[Row] = {
             Absent,
             none,
         ),
+        row("GET", "/secrets/alerts", "", Read, Empty, none),
+        row("GET", "/secrets/alerts", "?organization_id=org", Read, Absent, none),
+        row("POST", "/secrets/alerts/{id}/acknowledge", "", Administer, Absent, none),
+        row("GET", "/secrets/health", "?organization_id=org", Read, Absent, none),
+        row("GET", "/organizations/{id}/policy", "", Read, Absent, none),
+        row("PUT", "/organizations/{id}/policy", "", Administer, Absent, policy),
         row("GET", "/keys", "", Operate, Same, none),
     ]
 };
@@ -261,6 +275,8 @@ impl Row {
         let id = match self.path {
             path if path.starts_with("/marketplace") => "ins",
             path if path.starts_with("/tokens") => "tok-victim",
+            path if path.starts_with("/secrets/alerts") => "alert-victim",
+            path if path.starts_with("/organizations") => "org",
             _ => "com.example.a",
         };
         let path = format!("{}{}", self.path, self.query);
@@ -304,9 +320,43 @@ fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str,
             assert!(operator.json("POST", "/extensions/secrets", &body).status < 300); // the second has a predecessor
         }
     }
+    raise_alert(gated);
     if operator.delete("/tokens/tok-victim").status != 409 {
         Api::named(instance, gated, "victim", Role::Auditor, Some("org"));
     }
+}
+
+/// An alert of `org`, once.
+fn raise_alert(gated: &Gated) {
+    let organization = Some(OrganizationId::parse("org").unwrap());
+    let alert = Alert {
+        id: "alert-victim".into(),
+        organization: organization.clone(),
+        kind: AlertKind::Unused,
+        scope: None,
+        subject: None,
+        key: None,
+        detail: "nobody used it".into(),
+        dedup: "victim".into(),
+        raised_at: Timestamp(1),
+        acknowledged_at: None,
+        acknowledged_by: None,
+    };
+    let actor = Actor {
+        id: "test".into(),
+        name: "test".into(),
+    };
+    let raised = Write::Alert {
+        alert,
+        quiet_since: Timestamp(0),
+        notices: Vec::new(),
+        entry: AuditEntry::of(organization, Timestamp(1), actor, Action::AlertRaise, Source::Api),
+    };
+    let change = Change {
+        writes: vec![raised],
+        entries: Vec::new(),
+    };
+    gated.block_on(gated.store.commit(change)).unwrap();
 }
 
 /// Whether a call was let in. A read of a value is refused to whoever is let in, too.
@@ -433,6 +483,8 @@ fn nobodys(path: &str, body: &Value) -> (String, Value) {
     let path = path
         .replace("organization_id=org", "organization_id=nobody")
         .replace("tok-victim", "tok-none")
+        .replace("alert-victim", "alert-none")
+        .replace("/organizations/org/", "/organizations/nobody/")
         .replace("/installations/ins", "/installations/none")
         .replace("installation=ins", "installation=none");
     let mut body = body.clone();
