@@ -79,7 +79,9 @@ impl Installed {
         for (what, keys) in open {
             text.push_str(&format!("{what}: {}\n", keys.join(", ")));
         }
-        match self.checklist.iter().find(|line| line.is_open()) {
+        // What keeps it from being enabled comes first.
+        let needed = self.checklist.iter().find(|line| self.missing.contains(&line.key));
+        match needed.or_else(|| self.checklist.iter().find(|line| line.is_open())) {
             Some(line) => text.push_str(&format!("  {}\n", self.command_for(line))),
             None if state != "enabled" => {
                 text.push_str(&format!("\nnothing is missing: kiket marketplace enable {id}\n"))
