@@ -122,6 +122,15 @@ fn a_subscriber_hears_once_of_a_rotation_signed_and_without_the_value() {
     let next = endpoint.wait(2).remove(1).json();
     assert_eq!(next["version"], 3);
     assert_ne!(next["id"], id.as_str());
+
+    // So does a rollback: another value is in force. A deletion replaces none.
+    let place = json!({"scope": "organization", "id": "org", "organization_id": "org"});
+    instance.must("POST", "/extensions/secrets/KEY/rollback", &place);
+    assert_eq!(endpoint.wait(3).remove(2).json()["version"], 4);
+    let path = "/extensions/secrets/KEY?scope=organization&id=org&organization_id=org";
+    instance.must("DELETE", path, &Value::Null);
+    wait_for_empty(&gated);
+    assert_eq!(endpoint.received().len(), 3);
 }
 
 #[test]
