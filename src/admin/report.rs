@@ -1,6 +1,7 @@
 //! `/extensions/secrets/report`: the rotation report as JSON or CSV, streamed page by page.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -16,6 +17,8 @@ use super::error::ApiError;
 use super::page::Params;
 use super::place::organization;
 use super::wire::{ProblemDocument, ReportObject, ReportRow, ReportTotals};
+use crate::audit::PolicyIsAuthentic;
+use crate::registry::policy_is_authentic;
 use crate::secrets::report::{Report, ReportLine, Totals};
 use crate::store::{StoreError, Tenancy};
 
@@ -65,7 +68,9 @@ pub(super) async fn report(
         Tenancy::Organization(organization) => Some(organization.to_string()),
     };
     let store = std::sync::Arc::clone(&control.store);
-    let mut report = Report::begin(store, &control.clock, &caller.asker(), tenancy).await?;
+    let keyring = Arc::clone(&control.keyring);
+    let is_authentic: PolicyIsAuthentic = Arc::new(move |row| policy_is_authentic(&keyring, row));
+    let mut report = Report::begin(store, is_authentic, &control.clock, &caller.asker(), tenancy).await?;
     let head = head(format, &report.at.to_rfc3339(), organization_id.as_deref());
     let first = report.next().await?; // a store that is away is told by the status
     let writing = Writing {

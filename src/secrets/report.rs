@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::audit::PolicyIsAuthentic;
 use crate::clock::Clock;
 use crate::domain::audit::Action;
 use crate::domain::id::OrganizationId;
@@ -89,6 +90,7 @@ impl Totals {
 /// A report under way. Holds one page at a time.
 pub struct Report {
     store: SharedStore,
+    policy_is_authentic: PolicyIsAuthentic,
     tenancy: Tenancy,
     /// The moment that ages are told for.
     pub at: Timestamp,
@@ -98,12 +100,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Begins a report, recorded before anything of it is read.
+    /// Begins a report, recorded before anything of it is read. A policy that somebody edited in the database ends it
+    /// as damaged: it could call overdue values fine.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn begin(
         store: SharedStore,
+        policy_is_authentic: PolicyIsAuthentic,
         clock: &Arc<dyn Clock>,
         asker: &Asker,
         tenancy: Tenancy,
@@ -118,6 +122,7 @@ impl Report {
             .await?;
         Ok(Self {
             store,
+            policy_is_authentic,
             tenancy,
             at,
             policies: HashMap::new(),
@@ -159,8 +164,11 @@ impl Report {
         if let Some(policy) = self.policies.get(organization) {
             return Ok(policy.clone());
         }
-        let stored = self.store.policy(organization).await?;
-        let policy = stored.map_or_else(Policy::default, |row| row.policy);
+        let policy = match self.store.policy(organization).await? {
+            None => Policy::default(),
+            Some(row) if (self.policy_is_authentic)(&row) => row.policy,
+            Some(_) => return Err(StoreError::Damaged),
+        };
         self.policies.insert(organization.clone(), policy.clone());
         Ok(policy)
     }

@@ -271,6 +271,23 @@ fn a_report_holds_ages_against_the_policy_and_adds_up() {
 }
 
 #[test]
+fn a_report_does_not_believe_a_policy_that_somebody_edited() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    let api = Api::bootstrap(&instance);
+    instance.set("organization", "org", "KEY", CANARY);
+    instance.must(
+        "PUT",
+        "/organizations/org/policy",
+        &json!({"rotation_max_age_days": 30}),
+    );
+    let path = format!("{REPORT}?organization_id=org");
+    assert_eq!(api.get(&path).json()["data"][0]["max_age_days"], 30);
+    assert_eq!(gated.damage("UPDATE policies SET rotation_max_age_days = 9999"), 1);
+    assert_eq!(refusal(&api.get(&path)), refused(500, "internal", ""));
+}
+
+#[test]
 fn a_report_of_many_secrets_is_one_document() {
     let instance = Instance::start();
     let api = Api::bootstrap(&instance);
