@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
+use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use super::health::{self, Health, Phase};
@@ -15,6 +16,7 @@ use super::{Setup, StartError, feed};
 use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{PolicyIsAuthentic, Recorder};
 use crate::bundles::{Builder, Bundles};
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::signature::SignaturePrefix;
@@ -69,111 +71,40 @@ pub(super) fn build(
         log,
         ..
     } = setup;
-    let keyring = Arc::new(keyring);
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?);
-    for (guard, state) in guard::report() {
-        metrics.set_guard(guard.name(), state.is_active());
-    }
-    metrics.store_up.set(1);
-    let allow = AllowList::new(config.egress_allow_cidrs.clone());
-    let recorder = Arc::new(Recorder::new(
-        Arc::clone(&store),
-        &keyring,
-        actor.clone(),
-        policy_is_authentic(&keyring),
-    )?);
-    let roots = roots::load(config.egress_ca_file.as_deref())?;
-    let tls = TlsClients::new(Arc::clone(&roots));
-    let secrets = SecretResolver::new(
-        Arc::clone(&store),
-        Arc::clone(&keyring),
-        Arc::clone(&clock),
-        actor.clone(),
-    );
-    let prefix = match config.signature_prefix {
-        config::SignaturePrefix::Bare => SignaturePrefix::Bare,
-        config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
-    };
-    let builder = Builder::new(
-        Arc::clone(&store),
-        Arc::clone(&keyring),
-        secrets,
-        tls,
-        prefix,
-        recorder.deliveries().clone(),
-        Arc::clone(&clock),
-    )?;
-    let bundles = Bundles::new(builder, Arc::clone(&clock), control.clone(), config.bundle_idle);
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?;
+    let ground = Ground::lay(&config, store, keyring, clock, actor, metrics)?;
+    let bundles = ground.bundles(&config, control)?;
     let load = Load::new(limits(&config));
     let counts = Arc::new(DeliveryCounts::default());
-    let health = Arc::new(Health {
-        phase: AtomicU8::new(Phase::Starting as u8),
-        metrics: Arc::clone(&metrics),
-        load: load.clone(),
-        bundles: bundles.clone(),
-        upstream: Arc::clone(&counts),
-    });
-    let policy = DestinationPolicy {
-        allow_http: config.dangerous_allow_http,
-        allow: allow.clone(),
-    };
-    let registry = Registry::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock), policy);
-    let explainer = SecretExplainer::new(Arc::clone(&store), Arc::clone(&clock));
-    let manager = SecretManager::new(Arc::clone(&store), Arc::clone(&keyring), Arc::clone(&clock));
     let tokens = Arc::new(Tokens::new(
-        Arc::clone(&store),
-        Arc::clone(&keyring),
-        Arc::clone(&clock),
+        Arc::clone(&ground.store),
+        Arc::clone(&ground.keyring),
+        Arc::clone(&ground.clock),
     ));
     let admin_tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
         (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
         _ => None,
     };
-    let auth = dispatcher_auth(&config, &keyring, &tokens, control)?;
-    let egress = Arc::new(Egress::new(allow, resolver, config.connect_timeout));
-    let notices = notices::build(
-        &config,
-        notices::Shared {
-            sources: Sources {
-                store: Arc::clone(&store),
-                keyring: Arc::clone(&keyring),
-                clock: Arc::clone(&clock),
-                actor,
-            },
-            bundles: bundles.clone(),
-            tls: TlsClients::new(roots),
-            egress: Arc::clone(&egress),
-            counts: Arc::clone(&counts),
-            prefix,
-            metrics: Arc::clone(&metrics),
-        },
-    )?;
-    let admin = Control {
-        bootstrap_token_hash: bootstrap_token(&config, &keyring)?,
-        store,
-        keyring,
-        clock: Arc::clone(&clock),
-        registry: Arc::new(registry),
-        secrets: Arc::new(manager),
-        recorder: Arc::clone(&recorder),
-        explainer: Arc::new(explainer),
-        tokens: Arc::clone(&tokens),
+    let auth = dispatcher_auth(&config, &ground.keyring, &tokens, control)?;
+    let egress = Arc::new(Egress::new(ground.allow.clone(), resolver, config.connect_timeout));
+    let notices = notices::build(&config, ground.shared_with_notices(&bundles, &egress, &counts))?;
+    let health = Arc::new(Health {
+        phase: AtomicU8::new(Phase::Starting as u8),
+        metrics: Arc::clone(&ground.metrics),
+        load: load.clone(),
         bundles: bundles.clone(),
-        rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),
-        wrong_tokens: Arc::new(WrongTokenCounts::default()),
-        is_tls: admin_tls.is_some(),
-        on_committed: feed::on_committed(bundles.clone(), tokens),
-    };
-    let ids = DeliveryIds::new()?;
+        upstream: Arc::clone(&counts),
+    });
+    let control = ground.control(&config, &bundles, tokens, admin_tls.is_some())?;
     let data = Arc::new(proxy::Shared {
         auth,
         bundles,
-        clock,
+        clock: ground.clock,
         load,
         log,
-        metrics,
-        recorder: Arc::clone(&recorder),
-        ids,
+        metrics: ground.metrics,
+        recorder: Arc::clone(&ground.recorder),
+        ids: DeliveryIds::new()?,
     });
     let planes = Planes {
         data,
@@ -183,14 +114,141 @@ pub(super) fn build(
             ..DeliveryLimits::default()
         },
         counts,
-        control: admin,
+        control,
         admin_tls,
         health,
-        recorder,
+        recorder: ground.recorder,
         drain_grace: config.drain_grace,
         workers: config.workers,
     };
     Ok((planes, notices))
+}
+
+/// What both planes stand on.
+struct Ground {
+    store: SharedStore,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+    metrics: Arc<Metrics>,
+    recorder: Arc<Recorder>,
+    allow: AllowList,
+    roots: Arc<RootCertStore>,
+    prefix: SignaturePrefix,
+}
+
+impl Ground {
+    fn lay(
+        config: &Config,
+        store: SharedStore,
+        keyring: Keyring,
+        clock: Arc<dyn Clock>,
+        actor: Actor,
+        metrics: Metrics,
+    ) -> Result<Self, StartError> {
+        let keyring = Arc::new(keyring);
+        for (guard, state) in guard::report() {
+            metrics.set_guard(guard.name(), state.is_active());
+        }
+        metrics.store_up.set(1);
+        let recorder = Recorder::new(
+            Arc::clone(&store),
+            &keyring,
+            actor.clone(),
+            policy_is_authentic(&keyring),
+        )?;
+        Ok(Self {
+            store,
+            keyring,
+            clock,
+            actor,
+            metrics: Arc::new(metrics),
+            recorder: Arc::new(recorder),
+            allow: AllowList::new(config.egress_allow_cidrs.clone()),
+            roots: roots::load(config.egress_ca_file.as_deref())?,
+            prefix: match config.signature_prefix {
+                config::SignaturePrefix::Bare => SignaturePrefix::Bare,
+                config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
+            },
+        })
+    }
+
+    /// The cache of bundles, which builds on `control`.
+    fn bundles(&self, config: &Config, control: &Handle) -> Result<Bundles, StartError> {
+        let secrets = SecretResolver::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.keyring),
+            Arc::clone(&self.clock),
+            self.actor.clone(),
+        );
+        let builder = Builder::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.keyring),
+            secrets,
+            TlsClients::new(Arc::clone(&self.roots)),
+            self.prefix,
+            self.recorder.deliveries().clone(),
+            Arc::clone(&self.clock),
+        )?;
+        let clock = Arc::clone(&self.clock);
+        Ok(Bundles::new(builder, clock, control.clone(), config.bundle_idle))
+    }
+
+    fn shared_with_notices(
+        &self,
+        bundles: &Bundles,
+        egress: &Arc<Egress>,
+        counts: &Arc<DeliveryCounts>,
+    ) -> notices::Shared {
+        notices::Shared {
+            sources: Sources {
+                store: Arc::clone(&self.store),
+                keyring: Arc::clone(&self.keyring),
+                clock: Arc::clone(&self.clock),
+                actor: self.actor.clone(),
+            },
+            bundles: bundles.clone(),
+            tls: TlsClients::new(Arc::clone(&self.roots)),
+            egress: Arc::clone(egress),
+            counts: Arc::clone(counts),
+            prefix: self.prefix,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// What the control plane works on.
+    fn control(
+        &self,
+        config: &Config,
+        bundles: &Bundles,
+        tokens: Arc<Tokens>,
+        is_tls: bool,
+    ) -> Result<Control, StartError> {
+        let (store, keyring, clock) = (&self.store, &self.keyring, &self.clock);
+        let policy = DestinationPolicy {
+            allow_http: config.dangerous_allow_http,
+            allow: self.allow.clone(),
+        };
+        let registry = Registry::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock), policy);
+        let manager = SecretManager::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock));
+        let explainer = SecretExplainer::new(Arc::clone(store), Arc::clone(clock));
+        Ok(Control {
+            bootstrap_token_hash: bootstrap_token(config, keyring)?,
+            store: Arc::clone(store),
+            keyring: Arc::clone(keyring),
+            clock: Arc::clone(clock),
+            registry: Arc::new(registry),
+            secrets: Arc::new(manager),
+            recorder: Arc::clone(&self.recorder),
+            explainer: Arc::new(explainer),
+            tokens: Arc::clone(&tokens),
+            bundles: bundles.clone(),
+            rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),
+            wrong_tokens: Arc::new(WrongTokenCounts::default()),
+            is_tls,
+            on_committed: feed::on_committed(bundles.clone(), tokens),
+        })
+    }
 }
 
 fn limits(config: &Config) -> Limits {
