@@ -52,6 +52,25 @@ pub(super) struct Place<'a> {
     pub(super) is_partner_default: bool,
 }
 
+impl<'a> Place<'a> {
+    /// As a body states it.
+    pub(super) fn stated(
+        scope: &'a str,
+        id: Option<&'a IdText>,
+        key: &'a str,
+        organization: Option<&'a IdText>,
+        is_partner_default: bool,
+    ) -> Self {
+        Self {
+            scope,
+            id: id.map(|id| id.0.as_str()),
+            key,
+            organization: organization.map(|id| id.0.as_str()),
+            is_partner_default,
+        }
+    }
+}
+
 impl SlotParams {
     pub(super) fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
         Place {
@@ -66,13 +85,13 @@ impl SlotParams {
 
 impl PlaceInput {
     pub(super) fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
-        Place {
-            scope: &self.scope,
-            id: self.id.as_ref().map(|id| id.0.as_str()),
-            key: name,
-            organization: self.organization_id.as_ref().map(|id| id.0.as_str()),
-            is_partner_default: self.partner_default,
-        }
+        Place::stated(
+            &self.scope,
+            self.id.as_ref(),
+            name,
+            self.organization_id.as_ref(),
+            self.partner_default,
+        )
     }
 }
 

@@ -180,13 +180,13 @@ fn inputs(bytes: &Bytes) -> Result<(Vec<SecretInput>, bool), ApiError> {
 }
 
 async fn new_secret(control: &Control, caller: &Caller, input: SecretInput) -> Result<NewSecret, ApiError> {
-    let place = Place {
-        scope: &input.scope,
-        id: input.id.as_ref().map(|id| id.0.as_str()),
-        key: &input.key,
-        organization: input.organization_id.as_ref().map(|id| id.0.as_str()),
-        is_partner_default: input.partner_default,
-    };
+    let place = Place::stated(
+        &input.scope,
+        input.id.as_ref(),
+        &input.key,
+        input.organization_id.as_ref(),
+        input.partner_default,
+    );
     let slot = slot(control, caller, place).await?;
     let content = match (input.value, input.external_secret_name) {
         (given, None) => Content::Value(value(given)?),

@@ -25,13 +25,13 @@ pub(super) async fn rotate(
     headers: HeaderMap,
     Body(input): Body<RotateInput>,
 ) -> Result<Response, ApiError> {
-    let place = Place {
-        scope: &input.scope,
-        id: input.id.as_ref().map(|id| id.0.as_str()),
-        key: &name,
-        organization: input.organization_id.as_ref().map(|id| id.0.as_str()),
-        is_partner_default: input.partner_default,
-    };
+    let place = Place::stated(
+        &input.scope,
+        input.id.as_ref(),
+        &name,
+        input.organization_id.as_ref(),
+        input.partner_default,
+    );
     tries(&caller, &place);
     caller.must_administer()?;
     let expected = if_match(&headers)?;
@@ -65,13 +65,13 @@ pub(super) async fn link(
     headers: HeaderMap,
     Body(input): Body<LinkInput>,
 ) -> Result<Response, ApiError> {
-    let place = Place {
-        scope: &input.scope,
-        id: input.id.as_ref().map(|id| id.0.as_str()),
-        key: &name,
-        organization: input.organization_id.as_ref().map(|id| id.0.as_str()),
-        is_partner_default: input.partner_default,
-    };
+    let place = Place::stated(
+        &input.scope,
+        input.id.as_ref(),
+        &name,
+        input.organization_id.as_ref(),
+        input.partner_default,
+    );
     tries(&caller, &place);
     caller.must_administer()?;
     let expected = if_match(&headers)?;

@@ -12,6 +12,7 @@ use aws_lc_rs::hmac;
 
 use super::encoding::Encoder;
 use super::keyring::digest;
+use super::sha256::sha256;
 use crate::domain::audit::AuditEntry;
 
 /// What stands before the first entry of every chain.
@@ -135,9 +136,7 @@ pub fn entry_hash(previous: &[u8; 32], sequence: u64, entry: &AuditEntry) -> [u8
             encoder.text(&delivered.destination).number(delivered.count)
         })
         .finish();
-    let mut hash = [0; 32];
-    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &encoded).as_ref());
-    hash
+    sha256(&encoded)
 }
 
 #[cfg(test)]

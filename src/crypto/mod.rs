@@ -7,5 +7,6 @@ pub mod checkpoint;
 pub mod encoding;
 pub mod envelope;
 pub mod keyring;
+pub mod sha256;
 pub mod signature;
 pub mod token;

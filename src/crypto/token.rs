@@ -1,10 +1,11 @@
 //! How a token is made, and how a presented one is compared with an expected one: by digest, in constant time.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
+
+use super::sha256::sha256;
 
 /// What every token's text begins with, so that a leaked one is recognised for what it is.
 pub const TOKEN_PREFIX: &str = "kst_";
@@ -53,9 +54,7 @@ impl TokenDigest {
     /// The digest of a token's text.
     #[must_use]
     pub fn of(text: &[u8]) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, text).as_ref());
-        Self(bytes)
+        Self(sha256(text))
     }
 
     /// The digest of a token that is kept secret.

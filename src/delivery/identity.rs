@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::crypto::sha256::sha256;
 use crate::domain::resolution::HandshakeSecret;
 use crate::domain::time::Timestamp;
 
@@ -170,12 +170,6 @@ fn validity(leaf: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), Identit
     // The last second belongs to the certificate (RFC 5280, section 4.1.2.5).
     let end = validity.not_after.timestamp().saturating_add(1);
     Ok((millis(validity.not_before.timestamp()), millis(end)))
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    fingerprint
 }
 
 #[cfg(test)]

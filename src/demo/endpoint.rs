@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
@@ -27,6 +26,7 @@ use x509_parser::prelude::FromDer;
 
 use super::pki::Pki;
 use super::{DemoError, Page};
+use crate::crypto::sha256::sha256;
 
 /// The endpoint. It ends with the process.
 pub(super) struct Endpoint {
@@ -171,12 +171,6 @@ pub(super) fn fingerprint(pem: &str) -> Option<[u8; 32]> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .ok()
         .map(|der| sha256(&der))
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    fingerprint
 }
 
 async fn answer(
