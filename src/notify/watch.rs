@@ -50,6 +50,8 @@ pub async fn look_at(sources: &Sources, key: &CountedKey, at: Timestamp) -> Resu
         subject: key.subject.clone(),
         key: key.key.clone(),
         after,
+        // What was stored while this waited is for its own look.
+        up_to: at,
     };
     let count = sources.store.uses(&query).await?;
     let Some(detail) = anomaly(&policy, count) else {

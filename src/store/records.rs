@@ -250,6 +250,8 @@ pub struct UseQuery {
     pub key: SecretKey,
     /// Entries after this moment.
     pub after: Timestamp,
+    /// And not after this one.
+    pub up_to: Timestamp,
 }
 
 /// How often a key was used, as the audit log has it.

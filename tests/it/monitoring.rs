@@ -329,6 +329,7 @@ fn the_watch_and_the_log_count_the_same_entries() {
         subject: ScopeId::parse("org").unwrap(),
         key: SecretKey::parse("KEY").unwrap(),
         after,
+        up_to: kiket_sidecar::domain::time::Timestamp(u64::MAX),
     };
     let counted = || {
         let count = gated.block_on(gated.store.uses(&query)).unwrap();

@@ -169,7 +169,7 @@ pub(super) async fn uses(pool: &SqlitePool, query: &UseQuery) -> Result<UseCount
     let found = sqlx::query(
         "SELECT COALESCE(SUM(action = ?6 OR (action = ?7 AND source <> ?8 AND outcome = ?9)), 0) AS reads, \
          COALESCE(SUM(CASE WHEN action = ?10 THEN count ELSE 0 END), 0) AS deliveries \
-         FROM audit WHERE chain = ?1 AND key = ?2 AND at > ?3 AND scope = ?4 AND subject = ?5",
+         FROM audit WHERE chain = ?1 AND key = ?2 AND at > ?3 AND at <= ?11 AND scope = ?4 AND subject = ?5",
     )
     .bind(query.organization.as_str())
     .bind(query.key.as_str())
@@ -181,6 +181,7 @@ pub(super) async fn uses(pool: &SqlitePool, query: &UseQuery) -> Result<UseCount
     .bind(Source::Refresh.name())
     .bind(Outcome::Ok.name())
     .bind(Action::SecretDelivered.name())
+    .bind(signed(query.up_to.0))
     .fetch_one(pool)
     .await
     .map_err(failed)?;
