@@ -1,10 +1,21 @@
 //! How rows are kept in one SQLite file: WAL with `synchronous=FULL`, one writer, a few readers.
 
-mod audit;
-mod notices;
-mod read;
-mod rows;
+mod dialect;
 mod write;
+
+// One text for both adapters: what it says of connections, rows and dialect it takes from the adapter it stands in.
+#[path = "../sql/audit.rs"]
+mod audit;
+#[path = "../sql/change.rs"]
+mod change;
+#[path = "../sql/notices.rs"]
+mod notices;
+#[path = "../sql/port.rs"]
+mod port;
+#[path = "../sql/read.rs"]
+mod read;
+#[path = "../sql/rows.rs"]
+mod rows;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,28 +24,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnection as Connection, SqlitePool as Pool, SqliteRow};
+use sqlx::{ConnectOptions, Connection as _, Row as _, Sqlite as Database};
 use tokio::sync::watch;
 
 use super::row::Columns;
-use super::{
-    AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OpenError, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery, SecretRow, Store,
-    StoreError, Tenancy, TokenRow, UseCount, UseQuery,
-};
+use super::{Change, OpenError, OutboxRow, StoreError};
 use crate::crypto::chain::ChainKey;
-use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
-use crate::domain::change::Changed;
-use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
-use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 use write::Writer;
 
@@ -46,9 +46,12 @@ const READERS_MAX: u32 = 4;
 /// The longest that a statement waits for the file or for a connection.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+use SqliteRow as Row;
+use SqliteStore as Adapter;
+
 /// The store in one file.
 pub(super) struct SqliteStore {
-    readers: SqlitePool,
+    readers: Pool,
     writer: Writer,
     wake: watch::Sender<u64>,
 }
@@ -72,6 +75,29 @@ impl SqliteStore {
         let (wake, _) = watch::channel(0);
         let writer = Writer::start(connection, chain, wake.clone(), lock);
         Ok(Self { readers, writer, wake })
+    }
+}
+
+/// What the port's text asks of an adapter.
+impl SqliteStore {
+    const fn pool(&self) -> &Pool {
+        &self.readers
+    }
+
+    async fn write(&self, change: Change) -> Result<(), StoreError> {
+        self.writer.commit(change).await
+    }
+
+    async fn append(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.writer.record(entries).await
+    }
+
+    async fn take_notices(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        self.writer.lease(now, until, limit).await
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
     }
 }
 
@@ -131,7 +157,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Reads back what was asked for: with less, a power cut loses acknowledged rows.
-async fn assert_durable(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+async fn assert_durable(connection: &mut Connection) -> Result<(), OpenError> {
     let refused = |_| OpenError::NotDurable;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
         .fetch_one(&mut *connection)
@@ -193,161 +219,6 @@ fn failed(error: sqlx::Error) -> StoreError {
         | sqlx::Error::Decode(_)
         | sqlx::Error::RowNotFound => StoreError::Damaged, // only rows that must be there are asked for so
         _ => StoreError::Unavailable,
-    }
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn health(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1")
-            .execute(&self.readers)
-            .await
-            .map(drop)
-            .map_err(failed)
-    }
-
-    async fn installation(&self, id: &InstallationId) -> Result<Option<InstallationSnapshot>, StoreError> {
-        read::installation(&self.readers, id).await
-    }
-
-    async fn extension(&self, id: &ExtensionId) -> Result<Option<ExtensionRow>, StoreError> {
-        read::extension(&self.readers, id).await
-    }
-
-    async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRow>, StoreError> {
-        read::extensions(&self.readers, page).await
-    }
-
-    async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<InstallationRow>, StoreError> {
-        read::installations(&self.readers, tenancy, page).await
-    }
-
-    async fn slots(&self, slots: &[Slot]) -> Result<Vec<SecretRow>, StoreError> {
-        read::slots(&self.readers, slots).await
-    }
-
-    async fn secrets(
-        &self,
-        tenancy: &Tenancy,
-        query: &SecretQuery,
-        page: &Page,
-    ) -> Result<Listed<SecretRow>, StoreError> {
-        read::secrets(&self.readers, tenancy, query, page).await
-    }
-
-    async fn scope_known(&self, organization: &OrganizationId, scope: Scope, id: &ScopeId) -> Result<bool, StoreError> {
-        read::scope_known(&self.readers, organization, scope, id).await
-    }
-
-    async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
-        read::token(&self.readers, hash).await
-    }
-
-    async fn token_by_id(&self, id: &str) -> Result<Option<TokenRow>, StoreError> {
-        read::token_by_id(&self.readers, id).await
-    }
-
-    async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
-        read::tokens(&self.readers, tenancy, page).await
-    }
-
-    async fn has_operator_token(&self) -> Result<bool, StoreError> {
-        read::has_operator_token(&self.readers).await
-    }
-
-    async fn organizations(&self) -> Result<Vec<OrganizationId>, StoreError> {
-        read::organizations(&self.readers).await
-    }
-
-    async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
-        read::policy(&self.readers, organization).await
-    }
-
-    async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {
-        notices::alerts(&self.readers, tenancy, open_only, page).await
-    }
-
-    async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
-        notices::alert(&self.readers, id).await
-    }
-
-    async fn request(&self, id: &[u8; 32], now: Timestamp) -> Result<Option<RequestRow>, StoreError> {
-        notices::request(&self.readers, id, now).await
-    }
-
-    async fn lease_outbox(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        self.writer.lease(now, until, limit).await
-    }
-
-    async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
-        notices::depth(&self.readers).await
-    }
-
-    async fn commit(&self, change: Change) -> Result<(), StoreError> {
-        self.writer.commit(change).await
-    }
-
-    async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
-        self.writer.record(entries).await
-    }
-
-    async fn chain(
-        &self,
-        organization: Option<&OrganizationId>,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<LinkedEntry>, StoreError> {
-        audit::chain(&self.readers, organization, from, limit).await
-    }
-
-    async fn audit(
-        &self,
-        tenancy: &Tenancy,
-        query: &AuditQuery,
-        page: &Page,
-    ) -> Result<Listed<LinkedEntry>, StoreError> {
-        audit::list(&self.readers, tenancy, query, page).await
-    }
-
-    async fn uses(&self, query: &UseQuery) -> Result<UseCount, StoreError> {
-        audit::uses(&self.readers, query).await
-    }
-
-    async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
-        audit::chain_heads(&self.readers).await
-    }
-
-    async fn chain_head(&self, organization: Option<&OrganizationId>) -> Result<Option<ChainHead>, StoreError> {
-        audit::chain_head(&self.readers, organization).await
-    }
-
-    async fn chains(&self) -> Result<Vec<Option<OrganizationId>>, StoreError> {
-        audit::chains(&self.readers).await
-    }
-
-    async fn checkpoints(
-        &self,
-        organization: Option<&OrganizationId>,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<CheckpointRow>, StoreError> {
-        audit::checkpoints(&self.readers, organization, from, limit).await
-    }
-
-    async fn last_checkpoint(
-        &self,
-        organization: Option<&OrganizationId>,
-        before: Timestamp,
-    ) -> Result<Option<CheckpointRow>, StoreError> {
-        audit::last_checkpoint(&self.readers, organization, before).await
-    }
-
-    async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
-        read::changes(&self.readers, after).await
-    }
-
-    fn wake(&self) -> watch::Receiver<u64> {
-        self.wake.subscribe()
     }
 }
 

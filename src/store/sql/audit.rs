@@ -1,41 +1,45 @@
 //! How the audit log is written and read: entries in their chains, checkpoints, what was removed.
 
-use std::collections::HashMap;
-
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use std::collections::BTreeMap;
 
 use super::super::row::{self, Columns, chain_of, signed};
 use super::super::{
     AuditQuery, ChainHead, CheckpointRow, LinkedEntry, Listed, Page, StoreError, Tenancy, UseCount, UseQuery,
 };
-use super::failed;
 use super::read::{before, listed, one_more, owner};
+use super::{Connection, Pool, dialect, failed};
 use crate::crypto::chain::{ChainKey, GENESIS, Link};
 use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
 use crate::domain::id::OrganizationId;
 use crate::domain::time::Timestamp;
 
-/// Appends entries to their chains, each link over the one before.
-pub(super) async fn append(
-    tx: &mut SqliteConnection,
-    key: &ChainKey,
-    entries: Vec<AuditEntry>,
-) -> Result<(), StoreError> {
-    let mut heads: HashMap<String, (u64, [u8; 32])> = HashMap::new();
+/// Appends entries to their chains, each link over the one before. Belongs at the end of a transaction: the heads are
+/// held from here on, in the order of their names, so that two writers never wait for each other.
+pub(super) async fn append(tx: &mut Connection, key: &ChainKey, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+    let mut heads: BTreeMap<String, (u64, [u8; 32])> = BTreeMap::new();
+    for entry in &entries {
+        heads
+            .entry(chain_of(entry.organization.as_ref()).to_owned())
+            .or_insert((0, GENESIS));
+    }
+    for (chain, head) in &mut heads {
+        if let Some(standing) = dialect::head(tx, chain).await? {
+            *head = standing;
+        }
+    }
     for entry in entries {
-        let chain = chain_of(entry.organization.as_ref()).to_owned();
-        let (sequence, previous) = match heads.get(&chain) {
-            Some(head) => *head,
-            None => head(tx, &chain).await?,
+        let chain = chain_of(entry.organization.as_ref());
+        let Some((sequence, hash)) = heads.get_mut(chain) else {
+            continue; // every entry's chain was put in above
         };
-        let sequence = sequence.checked_add(1).ok_or(StoreError::Damaged)?;
-        let link = key.link(&previous, sequence, &entry);
-        insert(tx, &chain, sequence, &entry, &link).await?;
-        heads.insert(chain, (sequence, link.hash));
+        *sequence = sequence.checked_add(1).ok_or(StoreError::Damaged)?;
+        let link = key.link(hash, *sequence, &entry);
+        insert(tx, chain, *sequence, &entry, &link).await?;
+        *hash = link.hash;
     }
     for (chain, (sequence, hash)) in heads {
         let query = sqlx::query(
-            "INSERT INTO chain_heads (chain, sequence, hash) VALUES (?1, ?2, ?3) \
+            "INSERT INTO chain_heads (chain, sequence, hash) VALUES ($1, $2, $3) \
              ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
         );
         let query = query.bind(chain).bind(signed(sequence)).bind(hash.to_vec());
@@ -44,20 +48,8 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// The last link of a chain, or where a chain begins.
-async fn head(tx: &mut SqliteConnection, chain: &str) -> Result<(u64, [u8; 32]), StoreError> {
-    let last = sqlx::query("SELECT sequence, hash FROM chain_heads WHERE chain = ?1")
-        .bind(chain)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed)?;
-    last.map_or(Ok((0, GENESIS)), |last| {
-        Ok((last.count("sequence")?, last.hash("hash")?))
-    })
-}
-
 async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     chain: &str,
     sequence: u64,
     entry: &AuditEntry,
@@ -66,7 +58,7 @@ async fn insert(
     let query = sqlx::query(
         "INSERT INTO audit (chain, sequence, at, actor_id, actor_name, action, source, outcome, scope, subject, key, \
          version, external, destination, count, hash, mac) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     );
     let query = query
         .bind(chain)
@@ -89,9 +81,9 @@ async fn insert(
     query.execute(&mut *tx).await.map(drop).map_err(failed)
 }
 
-pub(super) async fn keep_checkpoint(tx: &mut SqliteConnection, row: CheckpointRow) -> Result<(), StoreError> {
+pub(super) async fn keep_checkpoint(tx: &mut Connection, row: CheckpointRow) -> Result<(), StoreError> {
     let query = sqlx::query(
-        "INSERT INTO checkpoints (chain, sequence, hash, at, signature) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO checkpoints (chain, sequence, hash, at, signature) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (chain, sequence) DO NOTHING",
     );
     let CheckpointRow { checkpoint, signature } = row;
@@ -106,29 +98,30 @@ pub(super) async fn keep_checkpoint(tx: &mut SqliteConnection, row: CheckpointRo
 
 /// What goes must end at a checkpoint: the rest of the chain can then be verified from there.
 pub(super) async fn prune(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     organization: Option<&OrganizationId>,
     up_to: u64,
 ) -> Result<(), StoreError> {
-    let query = sqlx::query("SELECT EXISTS (SELECT 1 FROM checkpoints WHERE chain = ?1 AND sequence = ?2) AS there")
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM checkpoints WHERE chain = $1 AND sequence = $2)")
         .bind(chain_of(organization))
         .bind(signed(up_to));
-    if query.fetch_one(&mut *tx).await.map_err(failed)?.number("there")? == 0 {
+    let is_checkpoint: bool = query.fetch_one(&mut *tx).await.map_err(failed)?;
+    if !is_checkpoint {
         return Err(StoreError::Conflict);
     }
-    let query = sqlx::query("DELETE FROM audit WHERE chain = ?1 AND sequence <= ?2")
+    let query = sqlx::query("DELETE FROM audit WHERE chain = $1 AND sequence <= $2")
         .bind(chain_of(organization))
         .bind(signed(up_to));
     query.execute(&mut *tx).await.map(drop).map_err(failed)
 }
 
 pub(super) async fn chain(
-    pool: &SqlitePool,
+    pool: &Pool,
     organization: Option<&OrganizationId>,
     from: u64,
     limit: u32,
 ) -> Result<Vec<LinkedEntry>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM audit WHERE chain = ?1 AND sequence >= ?2 ORDER BY sequence LIMIT ?3")
+    let rows = sqlx::query("SELECT * FROM audit WHERE chain = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3")
         .bind(chain_of(organization))
         .bind(signed(from))
         .bind(i64::from(limit))
@@ -139,16 +132,16 @@ pub(super) async fn chain(
 }
 
 pub(super) async fn list(
-    pool: &SqlitePool,
+    pool: &Pool,
     tenancy: &Tenancy,
     query: &AuditQuery,
     page: &Page,
 ) -> Result<Listed<LinkedEntry>, StoreError> {
     let rows = sqlx::query(
-        "SELECT * FROM audit WHERE (?1 IS NULL OR chain = ?1) AND (?2 IS NULL OR key = ?2) \
-         AND (?3 IS NULL OR action = ?3) AND (?4 IS NULL OR source = ?4) \
-         AND (?5 IS NULL OR actor_id = ?5 OR actor_name = ?5) AND (?6 IS NULL OR at >= ?6) AND (?7 IS NULL OR at < ?7) \
-         AND position < ?8 ORDER BY position DESC LIMIT ?9",
+        "SELECT * FROM audit WHERE ($1 IS NULL OR chain = $1) AND ($2 IS NULL OR key = $2) \
+         AND ($3 IS NULL OR action = $3) AND ($4 IS NULL OR source = $4) \
+         AND ($5 IS NULL OR actor_id = $5 OR actor_name = $5) AND ($6 IS NULL OR at >= $6) AND ($7 IS NULL OR at < $7) \
+         AND position < $8 ORDER BY position DESC LIMIT $9",
     )
     .bind(owner(tenancy))
     .bind(query.key.as_ref().map(|key| key.as_str()))
@@ -165,11 +158,11 @@ pub(super) async fn list(
     listed(&rows, page, row::linked_entry)
 }
 
-pub(super) async fn uses(pool: &SqlitePool, query: &UseQuery) -> Result<UseCount, StoreError> {
+pub(super) async fn uses(pool: &Pool, query: &UseQuery) -> Result<UseCount, StoreError> {
     let found = sqlx::query(
-        "SELECT COALESCE(SUM(action = ?6 OR (action = ?7 AND source <> ?8 AND outcome = ?9)), 0) AS reads, \
-         COALESCE(SUM(CASE WHEN action = ?10 THEN count ELSE 0 END), 0) AS deliveries \
-         FROM audit WHERE chain = ?1 AND key = ?2 AND at > ?3 AND at <= ?11 AND scope = ?4 AND subject = ?5",
+        "SELECT COUNT(*) FILTER (WHERE action = $6 OR (action = $7 AND source <> $8 AND outcome = $9)) AS reads, \
+         CAST(COALESCE(SUM(CASE WHEN action = $10 THEN count ELSE 0 END), 0) AS BIGINT) AS deliveries \
+         FROM audit WHERE chain = $1 AND key = $2 AND at > $3 AND at <= $11 AND scope = $4 AND subject = $5",
     )
     .bind(query.organization.as_str())
     .bind(query.key.as_str())
@@ -191,7 +184,7 @@ pub(super) async fn uses(pool: &SqlitePool, query: &UseQuery) -> Result<UseCount
     })
 }
 
-pub(super) async fn chain_heads(pool: &SqlitePool) -> Result<Vec<ChainHead>, StoreError> {
+pub(super) async fn chain_heads(pool: &Pool) -> Result<Vec<ChainHead>, StoreError> {
     let rows = sqlx::query("SELECT * FROM chain_heads ORDER BY chain")
         .fetch_all(pool)
         .await;
@@ -199,15 +192,15 @@ pub(super) async fn chain_heads(pool: &SqlitePool) -> Result<Vec<ChainHead>, Sto
 }
 
 pub(super) async fn chain_head(
-    pool: &SqlitePool,
+    pool: &Pool,
     organization: Option<&OrganizationId>,
 ) -> Result<Option<ChainHead>, StoreError> {
-    let query = sqlx::query("SELECT * FROM chain_heads WHERE chain = ?1").bind(chain_of(organization));
+    let query = sqlx::query("SELECT * FROM chain_heads WHERE chain = $1").bind(chain_of(organization));
     let row = query.fetch_optional(pool).await.map_err(failed)?;
     row.as_ref().map(row::chain_head).transpose()
 }
 
-pub(super) async fn chains(pool: &SqlitePool) -> Result<Vec<Option<OrganizationId>>, StoreError> {
+pub(super) async fn chains(pool: &Pool) -> Result<Vec<Option<OrganizationId>>, StoreError> {
     let named: Vec<String> = sqlx::query_scalar(
         "SELECT chain FROM chain_heads UNION SELECT chain FROM checkpoints UNION SELECT chain FROM audit ORDER BY 1",
     )
@@ -218,12 +211,12 @@ pub(super) async fn chains(pool: &SqlitePool) -> Result<Vec<Option<OrganizationI
 }
 
 pub(super) async fn checkpoints(
-    pool: &SqlitePool,
+    pool: &Pool,
     organization: Option<&OrganizationId>,
     from: u64,
     limit: u32,
 ) -> Result<Vec<CheckpointRow>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 AND sequence >= ?2 ORDER BY sequence LIMIT ?3")
+    let rows = sqlx::query("SELECT * FROM checkpoints WHERE chain = $1 AND sequence >= $2 ORDER BY sequence LIMIT $3")
         .bind(chain_of(organization))
         .bind(signed(from))
         .bind(i64::from(limit))
@@ -234,11 +227,11 @@ pub(super) async fn checkpoints(
 }
 
 pub(super) async fn last_checkpoint(
-    pool: &SqlitePool,
+    pool: &Pool,
     organization: Option<&OrganizationId>,
     before: Timestamp,
 ) -> Result<Option<CheckpointRow>, StoreError> {
-    let query = sqlx::query("SELECT * FROM checkpoints WHERE chain = ?1 AND at < ?2 ORDER BY sequence DESC LIMIT 1")
+    let query = sqlx::query("SELECT * FROM checkpoints WHERE chain = $1 AND at < $2 ORDER BY sequence DESC LIMIT 1")
         .bind(chain_of(organization))
         .bind(signed(before.0));
     let row = query.fetch_optional(pool).await.map_err(failed)?;
