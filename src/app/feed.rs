@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, StoreContact};
 use crate::domain::change::OnCommitted;
 use crate::registry::Tokens;
 use crate::store::{FeedPosition, SharedStore, StoreError};
@@ -25,13 +25,14 @@ pub(super) async fn position(store: &SharedStore) -> Result<FeedPosition, StoreE
         .map(|(_, position)| position)
 }
 
-/// Drops bundles as the feed tells, until `stop`. A store that is away keeps the bundles there are; when it is back,
-/// the feed goes on where it was.
+/// Drops bundles as the feed tells, until `stop`. While the store is away the bundles that there are stay in use, for as
+/// long as `contact` says; when it is back, the feed goes on where it was.
 pub(super) async fn follow(
     store: SharedStore,
     mut position: FeedPosition,
     bundles: Bundles,
     tokens: Arc<Tokens>,
+    contact: Arc<StoreContact>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
@@ -43,9 +44,13 @@ pub(super) async fn follow(
                 bundles.apply(&changes);
                 tokens.apply(&changes);
                 position = reached;
+                contact.made();
                 metrics.store_up.set(1);
             }
-            Err(_) => metrics.store_up.set(0),
+            Err(_) => {
+                contact.failed();
+                metrics.store_up.set(0);
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, StoreContact};
 use crate::delivery::DeliveryCounts;
 use crate::guard;
 use crate::server::Load;
@@ -34,12 +34,19 @@ pub(super) struct Health {
     pub(super) load: Load,
     pub(super) bundles: Bundles,
     pub(super) upstream: Arc<DeliveryCounts>,
+    pub(super) contact: Arc<StoreContact>,
 }
 
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
     store: &'static str,
+    /// For how long the store did not tell of changes; there only while it is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_silent_seconds: Option<u64>,
+    /// What is done meanwhile; there only while the store is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
     guards: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -57,6 +64,9 @@ impl Health {
         if let Some(gauge) = self.metrics.connections.get(Listener::Proxy) {
             gauge.set(to_gauge(self.load.connections()));
         }
+        self.metrics
+            .store_silent_seconds
+            .set(i64::try_from(self.contact.silence().as_secs()).unwrap_or(i64::MAX));
         let counts = self.upstream.totals();
         self.metrics.set_upstream(UpstreamTotals {
             connections: counts.connections,
@@ -101,6 +111,14 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let body = Readiness {
         status,
         store: if store_up { "up" } else { "down" },
+        store_silent_seconds: (!store_up).then(|| health.contact.silence().as_secs()),
+        detail: (!store_up).then(|| {
+            if health.contact.is_lost() {
+                "the store was silent for longer than max_stale: nothing is delivered until it answers"
+            } else {
+                "what is in memory is delivered until max_stale; the rest is answered 503 store-unavailable"
+            }
+        }),
         guards,
     };
     (

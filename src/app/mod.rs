@@ -179,6 +179,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         position,
         planes.bundles(),
         planes.tokens(),
+        planes.contact(),
         planes.metrics(),
         shutdown.hard().clone(),
     ));

@@ -15,7 +15,7 @@ use super::notices::{self, Notices};
 use super::{Setup, StartError, feed};
 use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{PolicyIsAuthentic, Recorder};
-use crate::bundles::{Builder, Bundles};
+use crate::bundles::{Builder, Bundles, StoreContact};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
@@ -94,6 +94,7 @@ pub(super) fn build(
         load: load.clone(),
         bundles: bundles.clone(),
         upstream: Arc::clone(&counts),
+        contact: Arc::clone(&ground.contact),
     });
     let control = ground.control(&config, &bundles, tokens, admin_tls.is_some())?;
     let data = Arc::new(proxy::Shared {
@@ -135,6 +136,7 @@ struct Ground {
     allow: AllowList,
     roots: Arc<RootCertStore>,
     prefix: SignaturePrefix,
+    contact: Arc<StoreContact>,
 }
 
 impl Ground {
@@ -170,6 +172,7 @@ impl Ground {
                 config::SignaturePrefix::Bare => SignaturePrefix::Bare,
                 config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
             },
+            contact: Arc::new(StoreContact::begin(config.max_stale)),
         })
     }
 
@@ -190,8 +193,13 @@ impl Ground {
             self.recorder.deliveries().clone(),
             Arc::clone(&self.clock),
         )?;
-        let clock = Arc::clone(&self.clock);
-        Ok(Bundles::new(builder, clock, control.clone(), config.bundle_idle))
+        Ok(Bundles::new(
+            builder,
+            Arc::clone(&self.clock),
+            control.clone(),
+            config.bundle_idle,
+            Arc::clone(&self.contact),
+        ))
     }
 
     fn shared_with_notices(
@@ -366,6 +374,10 @@ impl Planes {
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.data.metrics)
+    }
+
+    pub(super) fn contact(&self) -> Arc<StoreContact> {
+        Arc::clone(&self.health.contact)
     }
 
     pub(super) fn health(&self) -> Arc<Health> {

@@ -71,10 +71,13 @@ struct LastIdentity {
     mismatched_since: Option<Timestamp>,
 }
 
-/// An identity to use, and until when without looking again.
-struct Chosen {
-    client: TlsClient,
+/// When a bundle ends by itself.
+#[derive(Default)]
+struct Ends {
+    /// When it is to be built anew.
     fresh_until: Option<Timestamp>,
+    /// When it may not be used any more.
+    usable_until: Option<Timestamp>,
 }
 
 impl Builder {
@@ -124,15 +127,16 @@ impl Builder {
             return Ok(Bundle {
                 standing: Standing::Unknown,
                 fresh_until: None,
+                usable_until: None,
                 depends_on,
             });
         };
         depends_on.extension = Some(registered.installation.extension.clone());
-        let mut fresh_until = None;
+        let mut ends = Ends::default();
         let readiness = self
-            .readiness(&registered, reason, &mut depends_on.slots, &mut fresh_until)
+            .readiness(&registered, reason, &mut depends_on.slots, &mut ends)
             .await?;
-        if readiness.is_err() && fresh_until.is_none() {
+        if readiness.is_err() && ends.usable_until.is_none() {
             self.forget_identity(id);
         }
         let standing = Standing::Installed {
@@ -141,7 +145,8 @@ impl Builder {
         };
         Ok(Bundle {
             standing,
-            fresh_until,
+            fresh_until: earliest(ends.fresh_until, ends.usable_until),
+            usable_until: ends.usable_until,
             depends_on,
         })
     }
@@ -151,7 +156,7 @@ impl Builder {
         registered: &Registered,
         reason: LoadReason,
         probed: &mut HashSet<Slot>,
-        fresh_until: &mut Option<Timestamp>,
+        ends: &mut Ends,
     ) -> Result<Result<Ready, Obstacle>, BuildError> {
         if registered.installation.state != InstallationState::Enabled {
             return Ok(Err(Obstacle::NotEnabled));
@@ -172,18 +177,17 @@ impl Builder {
             Ok(opened) => opened,
             Err(blocked) => return Ok(Err(blocked.into())),
         };
-        let chosen = match self.identity(&registered.installation, &demand, &opened, fresh_until) {
-            Ok(chosen) => chosen,
+        let client = match self.identity(&registered.installation, &demand, &opened, ends) {
+            Ok(client) => client,
             Err(obstacle) => return Ok(Err(obstacle)),
         };
-        *fresh_until = chosen.fresh_until;
-        let mtls = chosen.client.certificate.is_some();
-        let identity_until = chosen.client.not_after;
-        let route = route(destination, &demand, chosen.client);
+        let mtls = client.certificate.is_some();
+        let identity_until = client.not_after;
+        let route = route(destination, &demand, client);
         let keys_injected = count(opened.payload.iter().len());
         let rendered = fragment(&opened.payload, &resolution.missing);
         // A replaced signing secret leaves memory when its overlap ends.
-        *fresh_until = earliest(*fresh_until, overlap_end(&opened.signing));
+        ends.fresh_until = overlap_end(&opened.signing);
         let signers = match self.signers(opened.signing) {
             Ok(signers) => signers,
             Err(obstacle) => return Ok(Err(obstacle)),
@@ -210,15 +214,12 @@ impl Builder {
         installation: &Installation,
         demand: &Demand,
         opened: &Opened,
-        fresh_until: &mut Option<Timestamp>,
-    ) -> Result<Chosen, Obstacle> {
+        ends: &mut Ends,
+    ) -> Result<TlsClient, Obstacle> {
         let id = &installation.id;
         if demand.handshake.is_none() {
             self.forget_identity(id);
-            return Ok(Chosen {
-                client: self.plain.clone(),
-                fresh_until: None,
-            });
+            return Ok(self.plain.clone());
         }
         let secrets = opened.handshake.as_ref().ok_or(Obstacle::IdentityMissing)?;
         let now = self.clock.now();
@@ -228,10 +229,7 @@ impl Builder {
             && last.stamp == opened.handshake_stamp
             && last.client.not_after.is_none_or(|end| now < end)
         {
-            return Ok(Chosen {
-                client: last.client.clone(),
-                fresh_until: None,
-            });
+            return Ok(last.client.clone());
         }
         match (self.mutual(secrets, now), last) {
             (Ok(client), _) => {
@@ -244,10 +242,7 @@ impl Builder {
                         mismatched_since: None,
                     },
                 );
-                Ok(Chosen {
-                    client,
-                    fresh_until: None,
-                })
+                Ok(client)
             }
             (Err(IdentityError::Mismatched), Some(last)) => {
                 let since = *last.mismatched_since.get_or_insert(now);
@@ -258,13 +253,11 @@ impl Builder {
                 tracing::warn!(installation_id = %id, "client certificate and key do not match: the last matching pair stays in use");
                 self.secrets
                     .raise(mismatched(installation, &opened.handshake_stamp, until), now.0);
-                Ok(Chosen {
-                    client: last.client.clone(),
-                    fresh_until: Some(until),
-                })
+                ends.usable_until = Some(until);
+                Ok(last.client.clone())
             }
             (Err(IdentityError::NotYetValid), _) => {
-                *fresh_until = Some(now.plus_millis(NOT_YET_VALID_MILLIS));
+                ends.usable_until = Some(now.plus_millis(NOT_YET_VALID_MILLIS));
                 Err(Obstacle::IdentityInvalid)
             }
             (Err(_), _) => Err(Obstacle::IdentityInvalid),

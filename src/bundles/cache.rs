@@ -1,7 +1,11 @@
 //! Who holds which bundle, and how it is never stale: a change drops what depends on it, and a build that was under
 //! way when the change came is thrown away and made again.
+//!
+//! A bundle past its fresh time is used on while the next one is built beside it, so that no delivery waits for a
+//! refresh. While the store is away it is used until the store was silent for too long: changes are not heard of then.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +15,7 @@ use tokio::sync::watch;
 
 use super::absence::Absences;
 use super::build::{BuildError, Builder};
+use super::contact::StoreContact;
 use super::{Bundle, Standing};
 use crate::clock::Clock;
 use crate::domain::change::Changed;
@@ -24,6 +29,9 @@ const BUNDLES_MAX: usize = 20_000;
 
 /// How long an unknown id is remembered without being asked for.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(60);
+
+/// How long after a refresh that failed the next one begins.
+const REFRESH_AGAIN_MILLIS: u64 = 1_000;
 
 /// How often one lookup builds anew because of changes that overtake it, before it gives up.
 const BUILD_ATTEMPTS_MAX: u32 = 16;
@@ -51,20 +59,26 @@ struct Shared {
     clock: Arc<dyn Clock>,
     control: Handle,
     idle_max: Duration,
+    contact: Arc<StoreContact>,
 }
 
-enum Slot {
-    Kept(Kept),
-    Building(Building),
+/// What is held of an installation: a bundle, the build of one, or both.
+#[derive(Default)]
+struct Slot {
+    kept: Option<Kept>,
+    building: Option<Building>,
 }
 
 struct Kept {
     bundle: Arc<Bundle>,
     built_at: Timestamp,
     used_at: AtomicU64,
+    /// Not before this moment is it refreshed again.
+    refresh_at: Timestamp,
 }
 
 struct Building {
+    began_at: Timestamp,
     /// What changed since the build began.
     overtaken_by: Vec<Changed>,
     /// When the bundle was last asked for; a build that nobody asked for leaves it as it was.
@@ -74,10 +88,24 @@ struct Building {
 
 type Built = Result<Arc<Bundle>, BuildError>;
 
+/// What became of a bundle that is kept no longer.
+enum Dropped {
+    Idle,
+    PastItsTime,
+    /// The store was silent for too long.
+    Lost,
+}
+
 impl Bundles {
     /// An empty cache. Builds run on `control`; a bundle that nobody used for `idle_max` is dropped by [`Self::sweep`].
     #[must_use]
-    pub fn new(builder: Builder, clock: Arc<dyn Clock>, control: Handle, idle_max: Duration) -> Self {
+    pub fn new(
+        builder: Builder,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+        idle_max: Duration,
+        contact: Arc<StoreContact>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 slots: Mutex::new(HashMap::new()),
@@ -86,6 +114,7 @@ impl Bundles {
                 clock,
                 control,
                 idle_max,
+                contact,
             }),
         }
     }
@@ -123,79 +152,79 @@ impl Bundles {
         }
         let mut dropped = Vec::new(); // wiped outside the lock
         let mut slots = self.shared.lock();
-        slots.retain(|id, slot| match slot {
-            Slot::Kept(kept) => {
-                let stale = changes.iter().any(|change| kept.bundle.depends_on(change));
-                if stale {
-                    dropped.push((id.clone(), kept.used_at(), Arc::clone(&kept.bundle)));
-                }
-                !stale
-            }
-            Slot::Building(building) => {
+        slots.retain(|id, slot| {
+            if let Some(building) = &mut slot.building {
                 building.overtaken_by.extend_from_slice(changes);
-                true
             }
+            let is_stale = |kept: &mut Kept| changes.iter().any(|change| kept.bundle.depends_on(change));
+            if let Some(kept) = slot.kept.take_if(is_stale) {
+                dropped.push((id.clone(), kept));
+            }
+            slot.is_used()
         });
         let mut absences = self.shared.absences();
         absences.apply(changes);
-        for (id, _, bundle) in &dropped {
-            absences.changed(id, bundle);
+        for (id, kept) in &dropped {
+            absences.changed(id, &kept.bundle);
         }
         drop(absences);
         drop(slots);
-        for (id, used_at, bundle) in dropped {
-            drop(bundle);
+        for (id, kept) in dropped {
+            let used_at = kept.used_at();
+            drop(kept);
             if self.shared.builder.holds_identity(&id) {
                 self.shared.join_build(&id, used_at);
             }
         }
     }
 
-    /// Drops what is past its time or was not used for long. Meant to run every half second. What is past its time
-    /// and has a client certificate is built anew at once: dropped with it, the last pair that matched could not
-    /// outlast a rotation that is half done.
+    /// Drops what is past its time or was not used for long, and refreshes what is in use. Meant to run every half
+    /// second. What has a client certificate is built anew although nobody used it: dropped with it, the last pair
+    /// that matched could not outlast a rotation that is half done.
     pub fn sweep(&self) {
+        self.shared.contact.observe();
         let now = self.shared.clock.now();
-        let mut dropped = Vec::new();
+        let (mut dropped, mut due) = (Vec::new(), Vec::new());
         let mut slots = self.shared.lock();
-        slots.retain(|id, slot| match slot {
-            Slot::Kept(kept) => {
-                let idle = kept.idle(now, self.shared.idle_max);
-                let stays = kept.fresh(now) && !idle;
-                if !stays {
-                    dropped.push((id.clone(), kept.used_at(), idle, Arc::clone(&kept.bundle)));
+        slots.retain(|id, slot| {
+            let (shared, is_building) = (&self.shared, slot.building.is_some());
+            if let Some(kept) = &slot.kept {
+                let refresh = kept.is_due(now) && !is_building;
+                if let Some(reason) = shared.past(id, kept, now) {
+                    dropped.extend(slot.kept.take().map(|kept| (id.clone(), kept, reason)));
+                } else if refresh {
+                    due.push((id.clone(), kept.used_at()));
                 }
-                stays
             }
-            Slot::Building(_) => true,
+            slot.is_used()
         });
         let mut absences = self.shared.absences();
-        for (id, _, idle, bundle) in &dropped {
-            if *idle {
-                absences.unused(id, bundle);
-            } else {
-                absences.past_its_time(id, bundle);
+        for (id, kept, reason) in &dropped {
+            match reason {
+                Dropped::Idle => absences.unused(id, &kept.bundle),
+                Dropped::PastItsTime | Dropped::Lost => absences.past_its_time(id, &kept.bundle),
             }
         }
         drop(absences);
         drop(slots);
-        for (id, used_at, idle, bundle) in dropped {
-            drop(bundle);
-            if idle {
-                self.shared.builder.forget_identity(&id);
-            } else if self.shared.builder.holds_identity(&id) {
-                self.shared.join_build(&id, used_at);
+        for (id, kept, reason) in dropped {
+            match reason {
+                Dropped::Idle | Dropped::Lost => self.shared.builder.forget_identity(&id),
+                Dropped::PastItsTime if self.shared.builder.holds_identity(&id) => due.push((id, kept.used_at())),
+                Dropped::PastItsTime => {}
             }
+        }
+        for (id, used_at) in due {
+            self.shared.join_build(&id, used_at);
         }
     }
 
     /// How long ago the bundle that is kept of an installation was built, in milliseconds.
     #[must_use]
     pub fn age_millis(&self, id: &InstallationId) -> Option<u64> {
-        match self.shared.lock().get(id) {
-            Some(Slot::Kept(kept)) => Some(self.shared.clock.now().0.saturating_sub(kept.built_at.0)),
-            Some(Slot::Building(_)) | None => None,
-        }
+        let slots = self.shared.lock();
+        let kept = slots.get(id)?.kept.as_ref()?;
+        Some(self.shared.clock.now().0.saturating_sub(kept.built_at.0))
     }
 
     /// How many bundles are kept, unknown ids included.
@@ -211,6 +240,13 @@ impl Bundles {
     }
 }
 
+impl Slot {
+    /// One that holds nothing any more goes.
+    const fn is_used(&self) -> bool {
+        self.kept.is_some() || self.building.is_some()
+    }
+}
+
 impl Kept {
     fn used_at(&self) -> u64 {
         self.used_at.load(Ordering::Relaxed)
@@ -218,6 +254,21 @@ impl Kept {
 
     fn fresh(&self, now: Timestamp) -> bool {
         self.bundle.fresh_until.is_none_or(|until| now < until)
+    }
+
+    /// Whether it may be used, fresh or not.
+    fn usable(&self, now: Timestamp) -> bool {
+        self.bundle.usable_until.is_none_or(|until| now < until)
+    }
+
+    /// Whether it is to be built anew.
+    fn is_due(&self, now: Timestamp) -> bool {
+        !self.fresh(now) && now >= self.refresh_at
+    }
+
+    /// Whether anybody used it since it was built.
+    fn is_in_use(&self) -> bool {
+        self.used_at() > self.built_at.0
     }
 
     fn idle(&self, now: Timestamp, idle_max: Duration) -> bool {
@@ -240,46 +291,69 @@ impl Shared {
         self.absences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, id: &InstallationId) -> Option<Arc<Bundle>> {
-        let now = self.clock.now();
-        match self.lock().get(id) {
-            Some(Slot::Kept(kept)) if kept.fresh(now) => {
-                kept.used_at.store(now.0, Ordering::Relaxed);
-                Some(Arc::clone(&kept.bundle))
-            }
-            _ => None,
+    /// Whether a bundle's time is over. While the store is away nothing could take its place, so it may be idle.
+    fn past(&self, id: &InstallationId, kept: &Kept, now: Timestamp) -> Option<Dropped> {
+        if self.contact.is_lost() {
+            return Some(Dropped::Lost);
         }
+        if kept.idle(now, self.idle_max) && !self.contact.is_away() {
+            return Some(Dropped::Idle);
+        }
+        let is_wanted = kept.is_in_use() || self.builder.holds_identity(id) || self.contact.is_away();
+        let is_over = !kept.usable(now) || (!kept.fresh(now) && !is_wanted);
+        is_over.then_some(Dropped::PastItsTime)
+    }
+
+    /// The bundle, where one may be used. One that is not fresh any more is refreshed beside it.
+    fn kept(self: &Arc<Self>, id: &InstallationId) -> Option<Arc<Bundle>> {
+        let now = self.clock.now();
+        let slots = self.lock();
+        let slot = slots.get(id)?;
+        let kept = slot.kept.as_ref()?;
+        if self.contact.is_lost() || !kept.usable(now) {
+            return None;
+        }
+        kept.used_at.store(now.0, Ordering::Relaxed);
+        let bundle = Arc::clone(&kept.bundle);
+        let refresh = kept.is_due(now) && slot.building.is_none();
+        drop(slots);
+        if refresh {
+            self.join_build(id, now.0);
+        }
+        Some(bundle)
     }
 
     /// Joins the build that is under way, or starts one.
     fn join_build(self: &Arc<Self>, id: &InstallationId, used_at: u64) -> watch::Receiver<Option<Built>> {
         let now = self.clock.now();
         let mut slots = self.lock();
-        let reason = match slots.get_mut(id) {
-            Some(Slot::Building(building)) => {
+        let slot = slots.get_mut(id);
+        let reason = match slot {
+            Some(Slot {
+                building: Some(building),
+                ..
+            }) => {
                 building.used_at = building.used_at.max(used_at);
                 return building.done.clone();
             }
-            Some(Slot::Kept(kept)) if kept.fresh(now) => {
+            Some(Slot { kept: Some(kept), .. }) if kept.fresh(now) && !self.contact.is_lost() => {
                 return watch::channel(Some(Ok(Arc::clone(&kept.bundle)))).1;
             }
-            Some(Slot::Kept(_)) => LoadReason::Refresh,
-            None => self.absences().reason(id),
+            Some(Slot { kept: Some(_), .. }) => LoadReason::Refresh,
+            Some(_) | None => self.absences().reason(id),
         };
-        let evicted = if slots.len() >= BUNDLES_MAX {
+        let evicted = if slots.len() >= BUNDLES_MAX && !slots.contains_key(id) {
             evict(&mut slots)
         } else {
             None
         };
         let (sender, done) = watch::channel(None);
-        slots.insert(
-            id.clone(),
-            Slot::Building(Building {
-                overtaken_by: Vec::new(),
-                used_at,
-                done: done.clone(),
-            }),
-        );
+        slots.entry(id.clone()).or_default().building = Some(Building {
+            began_at: now,
+            overtaken_by: Vec::new(),
+            used_at,
+            done: done.clone(),
+        });
         drop(slots);
         if let Some((evicted, bundle)) = evicted {
             self.absences().unused(&evicted, &bundle);
@@ -301,16 +375,17 @@ fn evict(slots: &mut HashMap<InstallationId, Slot>) -> Option<(InstallationId, A
     let (_, oldest) = slots
         .iter()
         .filter_map(|(id, slot)| match slot {
-            Slot::Kept(kept) => Some((kept.used_at(), id)),
-            Slot::Building(_) => None,
+            Slot {
+                kept: Some(kept),
+                building: None,
+            } => Some((kept.used_at(), id)),
+            _ => None,
         })
         .take(16)
         .min()?;
     let oldest = oldest.clone();
-    match slots.remove(&oldest)? {
-        Slot::Kept(kept) => Some((oldest, kept.bundle)),
-        Slot::Building(_) => None, // only kept ones were looked at
-    }
+    let kept = slots.remove(&oldest)?.kept?;
+    Some((oldest, kept.bundle))
 }
 
 /// One build under way. Its place in the map is given back even if it dies.
@@ -337,43 +412,73 @@ impl Run {
 
     /// Puts the result in, unless a change overtook it: then there is none yet.
     fn settle(&mut self, built: Built) -> Option<Built> {
+        let now = self.shared.clock.now();
         let mut slots = self.shared.lock();
-        let Some(Slot::Building(building)) = slots.get_mut(&self.id) else {
+        let Some(slot) = slots.get_mut(&self.id) else {
             self.finished = true;
             return Some(Err(BuildError::Internal));
         };
-        let overtaken_by = std::mem::take(&mut building.overtaken_by);
-        match &built {
-            Ok(bundle) => {
-                if overtaken_by.iter().any(|change| bundle.depends_on(change)) {
-                    return None;
-                }
-                let built_at = self.shared.clock.now();
-                let used_at = AtomicU64::new(building.used_at);
-                slots.insert(
-                    self.id.clone(),
-                    Slot::Kept(Kept {
-                        bundle: Arc::clone(bundle),
-                        built_at,
-                        used_at,
-                    }),
-                );
-            }
-            // What failed while something changed may succeed now.
-            Err(_) if !overtaken_by.is_empty() => return None,
-            Err(error) => {
-                if *error == BuildError::Source {
-                    self.shared.absences().failed(&self.id);
-                }
-                slots.remove(&self.id);
-            }
+        let overtaken_by = slot
+            .building
+            .as_mut()
+            .map(|building| std::mem::take(&mut building.overtaken_by))
+            .unwrap_or_default();
+        let is_overtaken = match &built {
+            Ok(bundle) => overtaken_by.iter().any(|change| bundle.depends_on(change)),
+            Err(_) => !overtaken_by.is_empty(), // what failed while something changed may succeed now
+        };
+        if is_overtaken {
+            return None;
         }
+        let (began_at, asked_at) = slot
+            .building
+            .take()
+            .map_or((now, 0), |building| (building.began_at, building.used_at));
+        let before = slot.kept.take();
+        let (settled, wiped) = match built {
+            Ok(bundle) => {
+                let used_at = before.as_ref().map_or(0, Kept::used_at).max(asked_at);
+                slot.kept = Some(Kept {
+                    bundle: Arc::clone(&bundle),
+                    built_at: began_at,
+                    used_at: AtomicU64::new(used_at),
+                    refresh_at: now,
+                });
+                (Ok(bundle), before)
+            }
+            Err(error) => match before {
+                // Nothing is known to be wrong with it: the store, or the log, did not answer.
+                Some(mut kept) if error == BuildError::Store && kept.usable(now) && !self.shared.contact.is_lost() => {
+                    kept.refresh_at = now.plus_millis(REFRESH_AGAIN_MILLIS);
+                    let bundle = Arc::clone(&kept.bundle);
+                    slot.kept = Some(kept);
+                    (Ok(bundle), None)
+                }
+                before => (Err(error), before),
+            },
+        };
+        if matches!(settled, Err(BuildError::Source)) {
+            self.shared.absences().failed(&self.id);
+        }
+        if let Entry::Occupied(entry) = slots.entry(self.id.clone())
+            && !entry.get().is_used()
+        {
+            entry.remove();
+        }
+        drop(slots);
+        drop(wiped);
         self.finished = true;
-        Some(built)
+        Some(settled)
     }
 
     fn give_back(&mut self) {
-        self.shared.lock().remove(&self.id);
+        let mut slots = self.shared.lock();
+        if let Entry::Occupied(mut entry) = slots.entry(self.id.clone()) {
+            entry.get_mut().building = None;
+            if !entry.get().is_used() {
+                entry.remove();
+            }
+        }
         self.finished = true;
     }
 }

@@ -7,6 +7,7 @@
 mod absence;
 mod build;
 mod cache;
+mod contact;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,14 +26,17 @@ use crate::domain::time::Timestamp;
 
 pub use build::{BuildError, Builder};
 pub use cache::{Bundles, Found};
+pub use contact::StoreContact;
 
 /// What is known of an installation id.
 #[derive(Debug)]
 pub struct Bundle {
     /// The installation, or that there is none.
     pub standing: Standing,
-    /// After this moment the bundle is built anew even without a change.
+    /// After this moment the bundle is built anew even without a change, and used until the next one is there.
     pub fresh_until: Option<Timestamp>,
+    /// After this moment it is not used, whatever becomes of the next one.
+    pub usable_until: Option<Timestamp>,
     depends_on: Dependencies,
 }
 

@@ -98,6 +98,8 @@ pub struct Metrics {
     pub bundles: IntGauge,
     /// `kiket_store_up`
     pub store_up: IntGauge,
+    /// `kiket_store_silent_seconds`
+    pub store_silent_seconds: IntGauge,
     /// `kiket_retries_total`
     pub retries: IntCounter,
     /// `kiket_outbox_waiting`
@@ -176,6 +178,11 @@ impl Metrics {
             buffered_bytes: gauge(r, "kiket_buffered_bytes", "Bytes of payloads held in memory.")?,
             bundles: gauge(r, "kiket_bundles", "Bundles in memory.")?,
             store_up: gauge(r, "kiket_store_up", "1 where the store answered last, else 0.")?,
+            store_silent_seconds: gauge(
+                r,
+                "kiket_store_silent_seconds",
+                "How long the store has not told of changes; deliveries end at max_stale.",
+            )?,
             retries: counter(r, "kiket_retries_total", "Attempts after the first.")?,
             outbox_waiting: gauge(
                 r,
