@@ -137,16 +137,24 @@ fn gsm(text: &str) -> Option<Reference> {
             version => (secret, Some(number(version)?)),
         },
     };
-    // A project can belong to a domain: `example.com:project`.
-    let in_project = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b':');
-    let in_secret = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let is_project = (1..=63).contains(&project.len()) && project.bytes().all(in_project);
-    let is_secret = (1..=255).contains(&secret.len()) && secret.bytes().all(in_secret);
-    (is_project && is_secret).then(|| Reference::Gsm {
+    (is_gsm_project(project) && is_gsm_secret(secret)).then(|| Reference::Gsm {
         project: project.to_owned(),
         secret: secret.to_owned(),
         version,
     })
+}
+
+/// Whether a text is a Google project's id or number. A project can belong to a domain: `example.com:project`.
+pub(super) fn is_gsm_project(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b':');
+    let starts = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    (1..=63).contains(&text.len()) && starts && text.bytes().all(allowed)
+}
+
+/// Whether a text names a secret of Google Secret Manager.
+pub(super) fn is_gsm_secret(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=255).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// At least two segments.
@@ -154,7 +162,8 @@ fn is_path(text: &str) -> bool {
     text.contains('/') && text.split('/').all(is_segment)
 }
 
-fn is_segment(text: &str) -> bool {
+/// Whether a text is one part of a path that every reader takes for the same.
+pub(super) fn is_segment(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(allowed)
 }
@@ -245,6 +254,9 @@ mod tests {
             ("gsm:projects//secrets/s", Gsm),
             ("gsm:projects/p/secrets/", Gsm),
             ("gsm:projects/P/secrets/s", Gsm),
+            ("gsm:projects/./secrets/s", Gsm),
+            ("gsm:projects/../secrets/s", Gsm),
+            ("gsm:projects/-p/secrets/s", Gsm),
             ("gsm:projects/p/secrets/s.t", Gsm),
             ("gsm:projects/p/secrets/s/", Gsm),
             ("gsm:projects/p/secrets/s/versions", Gsm),
