@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod payload;
 pub mod policy;
 pub mod problem;
+pub mod provider;
 pub mod reference;
 pub mod resolution;
 pub mod scope;
