@@ -34,6 +34,7 @@ const MAY_EXPOSE: &[&str] = &[
     "delivery/identity.rs",
     "demo/",
     "domain/payload/fragment.rs",
+    "egress/trust.rs",
     "notify/mail.rs",
     "secrets/",
     "server/tls.rs",

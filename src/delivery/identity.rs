@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
@@ -16,15 +15,13 @@ use x509_parser::prelude::FromDer;
 use crate::crypto::sha256::sha256;
 use crate::domain::resolution::HandshakeSecret;
 use crate::domain::time::Timestamp;
+use crate::egress::{BadAuthority, Trust, certificates};
 
 /// TLS sessions kept per identity.
 const SESSIONS_MAX: usize = 32;
 
 /// Makes TLS clients over the roots that endpoints are checked against.
-pub struct TlsClients {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
+pub struct TlsClients(Trust);
 
 /// One identity with its own sessions: nothing is shared with another.
 #[derive(Debug, Clone)]
@@ -63,10 +60,7 @@ impl TlsClients {
     /// Clients that trust these roots, unless an identity names a CA of its own.
     #[must_use]
     pub fn new(roots: Arc<RootCertStore>) -> Self {
-        Self {
-            roots,
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-        }
+        Self(Trust::new(roots))
     }
 
     /// A client without a certificate.
@@ -74,12 +68,11 @@ impl TlsClients {
     /// # Errors
     /// [`IdentityError::BadCa`].
     pub fn plain(&self, ca: Option<&SecretString>) -> Result<TlsClient, IdentityError> {
-        let (roots, ca) = self.roots_of(ca)?;
-        let config = self.builder(roots)?.with_no_client_auth();
+        let config = self.0.client(ca)?.with_no_client_auth();
         Ok(TlsClient {
             config: finish(config),
             certificate: None,
-            ca,
+            ca: ca.map(hash),
             not_after: None,
         })
     }
@@ -95,19 +88,16 @@ impl TlsClients {
         ca: Option<&SecretString>,
         now: Timestamp,
     ) -> Result<TlsClient, IdentityError> {
-        let (roots, ca) = self.roots_of(ca)?;
+        let builder = self.0.client(ca)?;
         let chain = certificates(certificate).ok_or(IdentityError::NotPem)?;
         let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes()).map_err(|_| IdentityError::NotPem)?;
         let leaf = chain.first().ok_or(IdentityError::NotPem)?;
         let fingerprint = sha256(leaf);
         let (not_before, not_after) = validity(leaf)?;
-        let config = self
-            .builder(roots)?
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => IdentityError::Mismatched,
-                _ => IdentityError::NotPem,
-            })?;
+        let config = builder.with_client_auth_cert(chain, key).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => IdentityError::Mismatched,
+            _ => IdentityError::NotPem,
+        })?;
         if now < not_before {
             return Err(IdentityError::NotYetValid);
         }
@@ -117,31 +107,20 @@ impl TlsClients {
         Ok(TlsClient {
             config: finish(config),
             certificate: Some(fingerprint),
-            ca,
+            ca: ca.map(hash),
             not_after: Some(not_after),
         })
     }
+}
 
-    fn builder(
-        &self,
-        roots: Arc<RootCertStore>,
-    ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, IdentityError> {
-        ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map(|builder| builder.with_root_certificates(roots))
-            .map_err(|_| IdentityError::BadCa) // the provider supports both versions
+impl From<BadAuthority> for IdentityError {
+    fn from(_: BadAuthority) -> Self {
+        Self::BadCa
     }
+}
 
-    fn roots_of(&self, ca: Option<&SecretString>) -> Result<(Arc<RootCertStore>, Option<[u8; 32]>), IdentityError> {
-        let Some(ca) = ca else {
-            return Ok((Arc::clone(&self.roots), None));
-        };
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(ca).ok_or(IdentityError::BadCa)? {
-            roots.add(authority).map_err(|_| IdentityError::BadCa)?;
-        }
-        Ok((Arc::new(roots), Some(sha256(ca.expose_secret().as_bytes()))))
-    }
+fn hash(pem: &SecretString) -> [u8; 32] {
+    sha256(pem.expose_secret().as_bytes())
 }
 
 fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
@@ -155,12 +134,6 @@ fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
 pub fn certificate_end(pem: &HandshakeSecret) -> Option<Timestamp> {
     let chain = certificates(&pem.0)?;
     chain.first().and_then(|leaf| validity(leaf).ok()).map(|(_, end)| end)
-}
-
-/// At least one certificate, or nothing.
-fn certificates(pem: &SecretString) -> Option<Vec<CertificateDer<'static>>> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret().as_bytes()).collect();
-    all.ok().filter(|chain| !chain.is_empty())
 }
 
 fn validity(leaf: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), IdentityError> {

@@ -2,10 +2,14 @@
 
 mod classify;
 mod dial;
+mod https;
 mod resolve;
 pub mod roots;
+mod trust;
 
 pub use classify::{AllowList, Refusal, classify};
 pub use dial::{DialError, Egress};
+pub use https::{Answer, ExchangeError, Exchanger, ExchangerError, SecretBytes};
 pub use resolve::{Resolver, SystemResolver};
 pub use roots::RootsError;
+pub use trust::{BadAuthority, Trust, certificates};
