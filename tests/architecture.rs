@@ -35,6 +35,7 @@ const MAY_EXPOSE: &[&str] = &[
     "demo/",
     "domain/payload/fragment.rs",
     "egress/trust.rs",
+    "external/",
     "notify/mail.rs",
     "secrets/",
     "server/tls.rs",

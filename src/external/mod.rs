@@ -2,9 +2,12 @@
 //!
 //! An adapter asks; it keeps no value and remembers no outcome (its own login apart), so caching, single flight and
 //! breakers can stand around it. To add one: a [`Backend`](crate::domain::provider::Backend), a private
-//! module here, and the outcome table in `tests/it` over it.
+//! module here, an arm in [`External::open`], and the outcome table in `tests/it` over it.
 
+mod open;
+mod tries;
 mod value;
+mod vault;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::provider::{FetchOutcome, Target, Unavailable};
+use crate::egress::ExchangeError;
 
+pub use open::{Credentials, External, NoRandomness, OpenError};
 pub use value::ExternalValue;
 
 /// A backend as one organization may see it, with the organization's credential. A new credential or setting is a new
@@ -62,6 +67,20 @@ impl Fetched {
 impl From<Unavailable> for Fetched {
     fn from(why: Unavailable) -> Self {
         Self::Unavailable(why)
+    }
+}
+
+impl From<ExchangeError> for Unavailable {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused => Self::Refused,
+            ExchangeError::Unreachable => Self::Unreachable,
+            ExchangeError::Tls => Self::TlsFailed,
+            ExchangeError::Timeout => Self::Timeout,
+            ExchangeError::Redirected => Self::Redirected,
+            ExchangeError::Protocol => Self::Protocol,
+            ExchangeError::TooLarge => Self::TooLarge,
+        }
     }
 }
 

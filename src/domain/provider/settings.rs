@@ -158,7 +158,10 @@ fn gsm(fields: &ProviderFields) -> Result<GsmSettings, ProviderError> {
     };
     // The machine's token must not be carried to a host that somebody named.
     if settings.auth == GsmAuth::Metadata && settings.address != address(GSM_ADDRESS)? {
-        return Err(ProviderError::new("address", "Google's own where the method is metadata"));
+        return Err(ProviderError::new(
+            "address",
+            "Google's own where the method is metadata",
+        ));
     }
     Ok(settings)
 }
@@ -404,7 +407,9 @@ mod tests {
             ("path_prefix", |f| f.path_prefix = String::new()),
             ("path_prefix", |f| f.path_prefix = "projects/P".into()),
             ("path_prefix", |f| f.path_prefix = "projects/p/locations/x".into()),
-            ("path_prefix", |f| f.path_prefix = "projects/p/secrets/s/versions/1".into()),
+            ("path_prefix", |f| {
+                f.path_prefix = "projects/p/secrets/s/versions/1".into()
+            }),
             ("namespace", |f| f.namespace = "a".into()),
             ("mounts", |f| f.mounts = BTreeMap::from([("kv".into(), 2)])),
             ("auth.role", |f| f.auth_role = "a".into()),

@@ -242,7 +242,14 @@ mod tests {
     fn line(provider: &Provider, text: &str) -> Result<String, TargetError> {
         let target = provider.target(&Reference::parse(text).map_err(|_| TargetError::Malformed)?)?;
         Ok(match target {
-            Target::Vault(t) => format!("{}:{:?} {} {} {:?}", t.mount(), t.kv(), t.path(), t.field(), t.version()),
+            Target::Vault(t) => format!(
+                "{}:{:?} {} {} {:?}",
+                t.mount(),
+                t.kv(),
+                t.path(),
+                t.field(),
+                t.version()
+            ),
             Target::Gsm(t) => format!("{} {} {:?}", t.project(), t.secret(), t.version()),
         })
     }
@@ -262,8 +269,16 @@ mod tests {
         for (prefix, text, target) in [
             ("projects/p", "gsm:projects/p/secrets/s", "p s None"),
             ("projects/p", "projects/p/secrets/s/versions/3", "p s Some(3)"),
-            ("projects/p/secrets/acme-", "gsm:projects/p/secrets/acme-x/versions/12", "p acme-x Some(12)"),
-            ("projects/p/secrets/acme-", "gsm:projects/p/secrets/acme-", "p acme- None"),
+            (
+                "projects/p/secrets/acme-",
+                "gsm:projects/p/secrets/acme-x/versions/12",
+                "p acme-x Some(12)",
+            ),
+            (
+                "projects/p/secrets/acme-",
+                "gsm:projects/p/secrets/acme-",
+                "p acme- None",
+            ),
         ] {
             assert_eq!(line(&gsm(prefix), text).as_deref(), Ok(target), "{text}");
         }
