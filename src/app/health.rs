@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde::Serialize;
 
 use crate::bundles::{Bundles, StoreContact};
+use crate::config::Role;
 use crate::delivery::DeliveryCounts;
 use crate::guard;
 use crate::server::Load;
@@ -30,6 +31,7 @@ pub(super) enum Phase {
 /// What is looked at to answer.
 pub(super) struct Health {
     pub(super) phase: AtomicU8,
+    pub(super) role: Role,
     pub(super) metrics: Arc<Metrics>,
     pub(super) load: Load,
     pub(super) bundles: Bundles,
@@ -40,6 +42,7 @@ pub(super) struct Health {
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
+    role: &'static str,
     store: &'static str,
     /// For how long the store did not tell of changes; there only while it is away.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +113,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
         .collect();
     let body = Readiness {
         status,
+        role: health.role.name(),
         store: if store_up { "up" } else { "down" },
         store_silent_seconds: (!store_up).then(|| health.contact.silence().as_secs()),
         detail: (!store_up).then(|| {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::audit::Recorder;
+use crate::audit::{LogDuty, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, SecretFileError};
 use crate::crypto::keyring::{Keyring, KeyringError};
@@ -115,7 +115,7 @@ pub enum StartError {
 /// A running process. Dropping it stops everything at once.
 pub struct Running {
     proxy: Vec<Listen>,
-    admin: SocketAddr,
+    admin: Option<SocketAddr>,
     metrics: SocketAddr,
     shutdown: Shutdown,
     parts: Option<Parts>,
@@ -131,6 +131,7 @@ struct Parts {
     closing: Closing,
     store: SharedStore,
     recorder: Arc<Recorder>,
+    duty: LogDuty,
     clock: Arc<dyn Clock>,
     actor: Actor,
     log: LogHandle,
@@ -142,10 +143,9 @@ struct Parts {
 /// [`StartError`]; then nothing is left running.
 pub fn start(setup: Setup) -> Result<Running, StartError> {
     let config = &setup.config;
-    let proxy_listeners = Listeners::bind(&config.proxy_listen)?;
-    let proxy = proxy_listeners.bound();
-    let (admin_listener, admin) = bind("admin_listen", config.admin_listen)?;
-    let (metrics_listener, metrics) = bind("metrics_listen", config.metrics_listen)?;
+    let role = config.role;
+    let sockets = Sockets::bind(config)?;
+    let (proxy, admin, metrics) = sockets.bound();
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -172,8 +172,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .clone()
         .unwrap_or_else(|| Arc::new(SystemResolver::new(control.handle().clone())));
     let (planes, notices) = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
-    let workers = planes.start_workers(proxy_listeners, &closing, control.handle())?;
-    planes.serve_control(admin_listener, metrics_listener, &closing, control.handle());
+    let workers = planes.serve(sockets, &closing, control.handle())?;
     control.spawn(feed::follow(
         Arc::clone(&store),
         position,
@@ -184,7 +183,8 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         shutdown.hard().clone(),
     ));
     let recorder = planes.recorder();
-    control.spawn(Arc::clone(&recorder).run(Arc::clone(&clock), shutdown.hard().clone()));
+    let duty = planes::log_duty(role);
+    control.spawn(Arc::clone(&recorder).run(duty, Arc::clone(&clock), shutdown.hard().clone()));
     let told = notices.run(&sightings, &closing.graceful, control.handle());
     let drained = control.spawn(drain::watch(
         planes.health(),
@@ -200,6 +200,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         closing,
         store,
         recorder,
+        duty,
         clock,
         actor,
         log,
@@ -220,9 +221,9 @@ impl Running {
         &self.proxy
     }
 
-    /// Where the control plane is.
+    /// Where the control plane is, where the role has one.
     #[must_use]
-    pub const fn admin(&self) -> SocketAddr {
+    pub const fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
@@ -270,6 +271,7 @@ impl Running {
                 closing,
                 store,
                 recorder,
+                duty,
                 clock,
                 actor,
                 log,
@@ -283,7 +285,10 @@ impl Running {
             if told.is_err() {
                 tracing::warn!("a notice under way did not end in time; it is tried again after the next start");
             }
-            if control.block_on(finish(&store, &recorder, &actor, &*clock)).is_err() {
+            if control
+                .block_on(finish(&store, &recorder, duty, &actor, &*clock))
+                .is_err()
+            {
                 tracing::error!("the stop, or what was counted last, could not be recorded in the audit log");
             }
             self.shutdown.stop_now();
@@ -306,6 +311,37 @@ impl Drop for Running {
     }
 }
 
+/// What the role listens on.
+struct Sockets {
+    proxy: Option<Listeners>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    metrics: (TcpListener, SocketAddr),
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let role = config.role;
+        Ok(Self {
+            proxy: role
+                .delivers()
+                .then(|| Listeners::bind(&config.proxy_listen))
+                .transpose()?,
+            admin: role
+                .administers()
+                .then(|| bind("admin_listen", config.admin_listen))
+                .transpose()?,
+            metrics: bind("metrics_listen", config.metrics_listen)?,
+        })
+    }
+
+    /// Where, with the ports that were taken.
+    fn bound(&self) -> (Vec<Listen>, Option<SocketAddr>, SocketAddr) {
+        let proxy = self.proxy.as_ref().map(Listeners::bound).unwrap_or_default();
+        let admin = self.admin.as_ref().map(|(_, address)| *address);
+        (proxy, admin, self.metrics.1)
+    }
+}
+
 fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |error: io::Error| StartError::Listen {
         setting,
@@ -318,13 +354,23 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, Sock
     Ok((listener, bound))
 }
 
-/// The last that the audit log is told: what was counted, the stop, and the signed heads of all that grew.
-async fn finish(store: &SharedStore, recorder: &Recorder, actor: &Actor, clock: &dyn Clock) -> Result<(), StoreError> {
+/// The last that the audit log is told: what was counted, the stop, and, where that is this instance's duty, the signed
+/// heads of all that grew.
+async fn finish(
+    store: &SharedStore,
+    recorder: &Recorder,
+    duty: LogDuty,
+    actor: &Actor,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
     let flushed = recorder.flush(clock.now()).await;
     store
         .record(vec![lifecycle(actor, clock, Action::InstanceStop)])
         .await?;
-    recorder.checkpoint(clock.now()).await.and(flushed)
+    match duty {
+        LogDuty::Counts => flushed,
+        LogDuty::Whole => recorder.checkpoint(clock.now()).await.and(flushed),
+    }
 }
 
 /// Who this process is in the audit log.

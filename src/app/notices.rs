@@ -35,13 +35,23 @@ pub(super) struct Shared {
 
 /// Everything that tells somebody, built and not yet running.
 pub(super) struct Notices {
+    sources: Sources,
+    /// What tells somebody outside; `None` where the role leaves that to others.
+    teller: Option<Teller>,
+}
+
+struct Teller {
     outbox: Arc<Outbox>,
     audit: SecretAudit,
-    sources: Sources,
     every: std::time::Duration,
 }
 
-/// Puts it together; nothing is connected to yet.
+/// What every role does: it looks at its own reads. Whom its alerts go to is for others to tell.
+pub(super) fn watch_only(sources: Sources) -> Notices {
+    Notices { sources, teller: None }
+}
+
+/// Puts it all together; nothing is connected to yet.
 pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartError> {
     let Shared {
         sources,
@@ -72,10 +82,13 @@ pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartErr
         metrics,
         sources: sources.clone(),
     };
+    let audit = SecretAudit::new(sources.clone(), secrets());
     Ok(Notices {
-        outbox: Arc::new(outbox),
-        audit: SecretAudit::new(sources.clone(), secrets()),
-        every: config.secret_audit_every,
+        teller: Some(Teller {
+            outbox: Arc::new(outbox),
+            audit,
+            every: config.secret_audit_every,
+        }),
         sources,
     })
 }
@@ -107,11 +120,14 @@ fn mailer(config: &Config) -> Result<Option<Mailer>, StartError> {
 impl Notices {
     /// Runs it all until `stop`; the task that is returned ends once notices under way have ended.
     pub(super) fn run(self, sightings: &Arc<Sightings>, stop: &CancellationToken, control: &Handle) -> JoinHandle<()> {
-        if self.outbox.mailer.is_none() {
+        control.spawn(watch::run(self.sources, Arc::clone(sightings), stop.clone()));
+        let Some(teller) = self.teller else {
+            return control.spawn(async {});
+        };
+        if teller.outbox.mailer.is_none() {
             tracing::info!("smtp_url is not set: alerts are not mailed");
         }
-        control.spawn(watch::run(self.sources, Arc::clone(sightings), stop.clone()));
-        control.spawn(self.audit.run_every(self.every, stop.clone()));
-        control.spawn(self.outbox.run(Arc::clone(sightings), stop.clone()))
+        control.spawn(teller.audit.run_every(teller.every, stop.clone()));
+        control.spawn(teller.outbox.run(Arc::clone(sightings), stop.clone()))
     }
 }

@@ -1,6 +1,5 @@
 //! How both planes are put together from their parts: the one place where a port meets its adapter.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::thread::JoinHandle;
@@ -9,15 +8,16 @@ use std::time::Duration;
 use hyper_util::service::TowerToHyperService;
 use rustls::RootCertStore;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Health, Phase};
 use super::notices::{self, Notices};
-use super::{Setup, StartError, feed};
+use super::{Setup, Sockets, StartError, feed};
 use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
-use crate::audit::{PolicyIsAuthentic, Recorder};
+use crate::audit::{LogDuty, PolicyIsAuthentic, Recorder};
 use crate::bundles::{Builder, Bundles, StoreContact};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Role};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::signature::SignaturePrefix;
 use crate::crypto::token::TokenDigest;
@@ -34,7 +34,7 @@ use crate::secrets::manage::SecretManager;
 use crate::secrets::resolve::SecretResolver;
 use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges, server_tls};
 use crate::store::SharedStore;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogHandle, Metrics};
 
 /// The most connections of the control plane, and of metrics and health, at a time.
 const CONTROL_CONNECTIONS_MAX: usize = 256;
@@ -44,25 +44,45 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// Everything built, nothing served yet.
 pub(super) struct Planes {
-    data: Arc<proxy::Shared>,
-    egress: Arc<Egress>,
-    delivery: DeliveryLimits,
-    counts: Arc<DeliveryCounts>,
-    control: Control,
-    admin_tls: Option<Arc<rustls::ServerConfig>>,
+    data: Option<DataPlane>,
+    control: Option<ControlPlane>,
+    bundles: Bundles,
+    tokens: Arc<Tokens>,
+    metrics: Arc<Metrics>,
     health: Arc<Health>,
     recorder: Arc<Recorder>,
     drain_grace: Duration,
+}
+
+struct DataPlane {
+    shared: Arc<proxy::Shared>,
+    egress: Arc<Egress>,
+    limits: DeliveryLimits,
+    counts: Arc<DeliveryCounts>,
     workers: usize,
 }
 
-/// Builds both planes over an open store.
+struct ControlPlane {
+    control: Control,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What an instance of a role does for the audit log: whoever administers keeps it whole.
+pub(super) const fn log_duty(role: Role) -> LogDuty {
+    if role.administers() {
+        LogDuty::Whole
+    } else {
+        LogDuty::Counts
+    }
+}
+
+/// Builds the planes of the role over an open store.
 pub(super) fn build(
     setup: Setup,
     store: SharedStore,
     actor: Actor,
     resolver: Arc<dyn Resolver>,
-    control: &Handle,
+    runtime: &Handle,
 ) -> Result<(Planes, Notices), StartError> {
     let Setup {
         config,
@@ -73,7 +93,7 @@ pub(super) fn build(
     } = setup;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?;
     let ground = Ground::lay(&config, store, keyring, clock, actor, metrics)?;
-    let bundles = ground.bundles(&config, control)?;
+    let bundles = ground.bundles(&config, runtime)?;
     let load = Load::new(limits(&config));
     let counts = Arc::new(DeliveryCounts::default());
     let tokens = Arc::new(Tokens::new(
@@ -81,46 +101,47 @@ pub(super) fn build(
         Arc::clone(&ground.keyring),
         Arc::clone(&ground.clock),
     ));
-    let admin_tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
-        (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
-        _ => None,
-    };
-    let auth = dispatcher_auth(&config, &ground.keyring, &tokens, control)?;
     let egress = Arc::new(Egress::new(ground.allow.clone(), resolver, config.connect_timeout));
-    let notices = notices::build(&config, ground.shared_with_notices(&bundles, &egress, &counts))?;
     let health = Arc::new(Health {
         phase: AtomicU8::new(Phase::Starting as u8),
+        role: config.role,
         metrics: Arc::clone(&ground.metrics),
         load: load.clone(),
         bundles: bundles.clone(),
         upstream: Arc::clone(&counts),
         contact: Arc::clone(&ground.contact),
     });
-    let control = ground.control(&config, &bundles, tokens, admin_tls.is_some())?;
-    let data = Arc::new(proxy::Shared {
-        auth,
-        bundles,
-        clock: ground.clock,
-        load,
-        log,
-        metrics: ground.metrics,
-        recorder: Arc::clone(&ground.recorder),
-        ids: DeliveryIds::new()?,
-    });
+    let notices = if config.role.administers() {
+        notices::build(&config, ground.shared_with_notices(&bundles, &egress, &counts))?
+    } else {
+        notices::watch_only(ground.sources())
+    };
+    let control = match config.role.administers() {
+        true => Some(ground.control_plane(&config, &bundles, &tokens)?),
+        false => None,
+    };
+    let data = match config.role.delivers() {
+        true => Some(DataPlane {
+            shared: ground.data_plane(&config, &bundles, &tokens, load, log, runtime)?,
+            egress,
+            limits: DeliveryLimits {
+                response_bytes_max: config.response_bytes_max,
+                ..DeliveryLimits::default()
+            },
+            counts,
+            workers: config.workers,
+        }),
+        false => None,
+    };
     let planes = Planes {
         data,
-        egress,
-        delivery: DeliveryLimits {
-            response_bytes_max: config.response_bytes_max,
-            ..DeliveryLimits::default()
-        },
-        counts,
         control,
-        admin_tls,
+        bundles,
+        tokens,
+        metrics: ground.metrics,
         health,
         recorder: ground.recorder,
         drain_grace: config.drain_grace,
-        workers: config.workers,
     };
     Ok((planes, notices))
 }
@@ -202,6 +223,15 @@ impl Ground {
         ))
     }
 
+    fn sources(&self) -> Sources {
+        Sources {
+            store: Arc::clone(&self.store),
+            keyring: Arc::clone(&self.keyring),
+            clock: Arc::clone(&self.clock),
+            actor: self.actor.clone(),
+        }
+    }
+
     fn shared_with_notices(
         &self,
         bundles: &Bundles,
@@ -209,12 +239,7 @@ impl Ground {
         counts: &Arc<DeliveryCounts>,
     ) -> notices::Shared {
         notices::Shared {
-            sources: Sources {
-                store: Arc::clone(&self.store),
-                keyring: Arc::clone(&self.keyring),
-                clock: Arc::clone(&self.clock),
-                actor: self.actor.clone(),
-            },
+            sources: self.sources(),
             bundles: bundles.clone(),
             tls: TlsClients::new(Arc::clone(&self.roots)),
             egress: Arc::clone(egress),
@@ -224,14 +249,39 @@ impl Ground {
         }
     }
 
-    /// What the control plane works on.
-    fn control(
+    /// What all workers share.
+    fn data_plane(
         &self,
         config: &Config,
         bundles: &Bundles,
-        tokens: Arc<Tokens>,
-        is_tls: bool,
-    ) -> Result<Control, StartError> {
+        tokens: &Arc<Tokens>,
+        load: Load,
+        log: LogHandle,
+        runtime: &Handle,
+    ) -> Result<Arc<proxy::Shared>, StartError> {
+        Ok(Arc::new(proxy::Shared {
+            auth: dispatcher_auth(config, &self.keyring, tokens, runtime)?,
+            bundles: bundles.clone(),
+            clock: Arc::clone(&self.clock),
+            load,
+            log,
+            metrics: Arc::clone(&self.metrics),
+            recorder: Arc::clone(&self.recorder),
+            ids: DeliveryIds::new()?,
+        }))
+    }
+
+    /// What the control plane works on.
+    fn control_plane(
+        &self,
+        config: &Config,
+        bundles: &Bundles,
+        tokens: &Arc<Tokens>,
+    ) -> Result<ControlPlane, StartError> {
+        let tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
+            (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
+            _ => None,
+        };
         let (store, keyring, clock) = (&self.store, &self.keyring, &self.clock);
         let policy = DestinationPolicy {
             allow_http: config.dangerous_allow_http,
@@ -240,7 +290,7 @@ impl Ground {
         let registry = Registry::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock), policy);
         let manager = SecretManager::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock));
         let explainer = SecretExplainer::new(Arc::clone(store), Arc::clone(clock));
-        Ok(Control {
+        let control = Control {
             bootstrap_token_hash: bootstrap_token(config, keyring)?,
             store: Arc::clone(store),
             keyring: Arc::clone(keyring),
@@ -249,13 +299,14 @@ impl Ground {
             secrets: Arc::new(manager),
             recorder: Arc::clone(&self.recorder),
             explainer: Arc::new(explainer),
-            tokens: Arc::clone(&tokens),
+            tokens: Arc::clone(tokens),
             bundles: bundles.clone(),
             rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),
             wrong_tokens: Arc::new(WrongTokenCounts::default()),
-            is_tls,
-            on_committed: feed::on_committed(bundles.clone(), tokens),
-        })
+            is_tls: tls.is_some(),
+            on_committed: feed::on_committed(bundles.clone(), Arc::clone(tokens)),
+        };
+        Ok(ControlPlane { control, tls })
     }
 }
 
@@ -301,67 +352,38 @@ fn dispatcher_auth(
 }
 
 impl Planes {
-    /// Starts the workers and the acceptor of the data plane.
-    pub(super) fn start_workers(
+    /// Serves deliveries, the control plane until connections are to end, and metrics and health until the very end;
+    /// each where the role has it. Returns the workers.
+    pub(super) fn serve(
         &self,
-        listeners: Listeners,
+        sockets: Sockets,
         closing: &Closing,
-        control: &Handle,
+        runtime: &Handle,
     ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let (shared, egress) = (Arc::clone(&self.data), Arc::clone(&self.egress));
-        let (limits, counts) = (self.delivery, Arc::clone(&self.counts));
-        let make = move || {
-            let deliverer = Deliverer::new(Arc::clone(&egress), limits, Arc::clone(&counts));
-            Proxy::new(Arc::clone(&shared), deliverer)
+        let workers = match (&self.data, sockets.proxy) {
+            (Some(data), Some(listeners)) => data.start_workers(listeners, closing, runtime)?,
+            _ => Vec::new(),
         };
-        let (workers, threads) = Workers::start(self.workers, *self.data.load.limits(), closing, make)?;
-        let acceptor = Acceptor::new(listeners, self.data.load.clone(), workers);
-        control.spawn(acceptor.run(closing.graceful.clone()));
-        self.health.enter(Phase::Serving);
-        Ok(threads)
-    }
-
-    /// Serves the control plane until connections are to end, metrics and health until the very end.
-    pub(super) fn serve_control(
-        &self,
-        admin_listener: TcpListener,
-        metrics_listener: TcpListener,
-        closing: &Closing,
-        control: &Handle,
-    ) {
-        let admin = TowerToHyperService::new(admin::router(self.control.clone()));
+        if let (Some(plane), Some((listener, _))) = (&self.control, sockets.admin) {
+            let admin = TowerToHyperService::new(admin::router(plane.control.clone()));
+            let tls = plane.tls.clone();
+            let end = closing.graceful.clone();
+            runtime.spawn(serve_exchanges(listener, tls, admin, CONTROL_CONNECTIONS_MAX, end));
+        }
         let health = TowerToHyperService::new(health::router(Arc::clone(&self.health)));
-        control.spawn(serve_exchanges(
-            admin_listener,
-            self.admin_tls.clone(),
-            admin,
-            CONTROL_CONNECTIONS_MAX,
-            closing.graceful.clone(),
-        ));
-        control.spawn(serve_exchanges(
-            metrics_listener,
-            None,
-            health,
-            CONTROL_CONNECTIONS_MAX,
+        let (listener, end) = (sockets.metrics.0, closing.immediate.clone());
+        runtime.spawn(serve_exchanges(listener, None, health, CONTROL_CONNECTIONS_MAX, end));
+        runtime.spawn(sweep(
+            self.bundles.clone(),
+            Arc::clone(&self.tokens),
             closing.immediate.clone(),
         ));
-        let (bundles, tokens) = (self.data.bundles.clone(), Arc::clone(&self.control.tokens));
-        let stop = closing.immediate.clone();
-        control.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP_EVERY) => {
-                        bundles.sweep();
-                        tokens.note_uses().await;
-                    }
-                }
-            }
-        });
+        self.health.enter(Phase::Serving);
+        Ok(workers)
     }
 
     pub(super) fn bundles(&self) -> Bundles {
-        self.data.bundles.clone()
+        self.bundles.clone()
     }
 
     pub(super) fn recorder(&self) -> Arc<Recorder> {
@@ -369,11 +391,11 @@ impl Planes {
     }
 
     pub(super) fn tokens(&self) -> Arc<Tokens> {
-        Arc::clone(&self.control.tokens)
+        Arc::clone(&self.tokens)
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.data.metrics)
+        Arc::clone(&self.metrics)
     }
 
     pub(super) fn contact(&self) -> Arc<StoreContact> {
@@ -386,5 +408,39 @@ impl Planes {
 
     pub(super) const fn drain_grace(&self) -> Duration {
         self.drain_grace
+    }
+}
+
+impl DataPlane {
+    /// Starts the workers and the acceptor.
+    fn start_workers(
+        &self,
+        listeners: Listeners,
+        closing: &Closing,
+        runtime: &Handle,
+    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let (shared, egress) = (Arc::clone(&self.shared), Arc::clone(&self.egress));
+        let (limits, counts) = (self.limits, Arc::clone(&self.counts));
+        let make = move || {
+            let deliverer = Deliverer::new(Arc::clone(&egress), limits, Arc::clone(&counts));
+            Proxy::new(Arc::clone(&shared), deliverer)
+        };
+        let (workers, threads) = Workers::start(self.workers, *self.shared.load.limits(), closing, make)?;
+        let acceptor = Acceptor::new(listeners, self.shared.load.clone(), workers);
+        runtime.spawn(acceptor.run(closing.graceful.clone()));
+        Ok(threads)
+    }
+}
+
+/// Keeps what is in memory fresh, and no longer than it may be.
+async fn sweep(bundles: Bundles, tokens: Arc<Tokens>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {
+                bundles.sweep();
+                tokens.note_uses().await;
+            }
+        }
     }
 }

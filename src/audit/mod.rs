@@ -19,6 +19,6 @@ mod strangers;
 mod verify;
 
 pub use deliveries::{Deliveries, Use, UseCounter};
-pub use recorder::{PolicyIsAuthentic, Recorder};
+pub use recorder::{LogDuty, PolicyIsAuthentic, Recorder};
 pub use strangers::Stranger;
 pub use verify::{ChainReport, Finding, Verifier};

@@ -37,6 +37,15 @@ const PAGE: u32 = 500;
 /// Whether a policy's row is as it was stored: nobody may shorten the log by an edit of the database.
 pub type PolicyIsAuthentic = Arc<dyn Fn(&PolicyRow) -> bool + Send + Sync>;
 
+/// What an instance does for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogDuty {
+    /// Writes what it counted.
+    Counts,
+    /// Signs the heads of all chains and removes what retention ends, besides.
+    Whole,
+}
+
 /// Keeps the log whole. Its work may be called at any time, from anywhere; the log has each count once.
 pub struct Recorder {
     store: SharedStore,
@@ -134,7 +143,7 @@ impl Recorder {
     }
 
     /// Does its work by the clock until `stop`. What fails is tried again when it is due the next time.
-    pub async fn run(self: Arc<Self>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, duty: LogDuty, clock: Arc<dyn Clock>, stop: CancellationToken) {
         let now = clock.now();
         let mut flush = Due::after(now, FLUSH_EVERY_MILLIS);
         let mut checkpoint = Due::after(now, CHECKPOINT_EVERY_MILLIS);
@@ -147,6 +156,9 @@ impl Recorder {
             let now = clock.now();
             if flush.is_due(now) {
                 report("the counts of a minute", self.flush(now).await);
+            }
+            if duty == LogDuty::Counts {
+                continue;
             }
             if checkpoint.is_due(now) {
                 report("checkpoints", self.checkpoint(now).await);

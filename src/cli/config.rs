@@ -18,6 +18,9 @@ pub(super) struct Settings {
     /// One setting, over file and environment; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     overrides: Vec<String>,
+    /// Which planes to serve; the same as `--set role=…`
+    #[arg(long, value_parser = ["all", "proxy", "admin"])]
+    role: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,7 +51,9 @@ impl Settings {
         let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         // Not clap's parser: its errors quote the text, which can hold a secret by mistake.
         let overrides: Option<Vec<_>> = self.overrides.iter().map(|text| pair(text)).collect();
-        Config::load(self.config.as_deref(), env, &overrides.ok_or(ConfigError::Override)?)
+        let mut overrides = overrides.ok_or(ConfigError::Override)?;
+        overrides.extend(self.role.iter().map(|role| (String::from("role"), role.clone())));
+        Config::load(self.config.as_deref(), env, &overrides)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::telemetry::logging::{self, LogFormat, LogHandle};
 Examples:
   KIKET_MASTER_KEY_FILE=master.key KIKET_DATABASE_URL=sqlite:kiket.db kiket serve
   kiket serve --config /etc/kiket/kiket.toml --set log_format=text
+  KIKET_DATABASE_URL=postgres://kiket@db/kiket kiket serve --role proxy
 
 Every setting is explained by `kiket config print --manual`. SIGTERM drains, a second one ends at once.")]
 pub(super) struct Args {
@@ -66,8 +67,9 @@ fn serve(setup: Setup, log: &LogHandle) -> Exit {
         );
     }
     let proxy: Vec<String> = running.proxy().iter().map(ToString::to_string).collect();
-    let (proxy, admin, metrics) = (proxy.join(","), running.admin(), running.metrics());
-    tracing::info!(%proxy, %admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
+    let (proxy, metrics) = (proxy.join(","), running.metrics());
+    let admin = running.admin().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(proxy, admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
     running.wait();
     tracing::info!("stopped");
     log.flush();

@@ -10,6 +10,7 @@ use super::{ConfigError, DEFAULT_TOML};
 
 /// Every setting's name, in the manual's order.
 pub const SETTINGS: &[&str] = &[
+    "role",
     "proxy_listen",
     "admin_listen",
     "admin_tls_cert_file",

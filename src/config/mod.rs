@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
-pub use values::{Listen, LogFormat, SignaturePrefix, SmtpUrl};
+pub use values::{Listen, LogFormat, Role, SignaturePrefix, SmtpUrl};
 
 /// The manual: every setting with its default and what it does.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -23,6 +23,8 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Everything that is set. Every field is what `default.toml` says under the same name.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Which planes are served.
+    pub role: Role,
     /// Where dispatchers connect to.
     pub proxy_listen: Vec<Listen>,
     /// Where the REST API is.
@@ -69,7 +71,7 @@ pub struct Config {
     pub body_read_timeout: Duration,
     /// Threads that deliver.
     pub workers: usize,
-    /// For values of sources that are away.
+    /// For values whose store or source is away.
     pub max_stale: Duration,
     /// For bundles that nobody asks for.
     pub bundle_idle: Duration,
@@ -170,6 +172,7 @@ impl Config {
 
     fn from_layers(layers: Layers) -> Result<Self, ConfigError> {
         let config = Self {
+            role: layers.get("role", values::role)?,
             proxy_listen: layers.get("proxy_listen", values::listeners)?,
             admin_listen: layers.get("admin_listen", values::address)?,
             admin_tls_cert_file: layers.optional("admin_tls_cert_file", values::path)?,
@@ -235,6 +238,13 @@ impl Config {
                 setting: "admin_listen",
                 reason: "without TLS only a loopback address may be bound; set admin_tls_cert_file and \
                          admin_tls_key_file, or listen on 127.0.0.1",
+            });
+        }
+        if self.role != Role::All && self.database_url.starts_with("sqlite:") {
+            return Err(ConfigError::Rule {
+                setting: "role",
+                reason: "`proxy` and `admin` share their rows, and a SQLite file belongs to one process; set database_url \
+                         to a postgres:// URL, or leave the role at `all`",
             });
         }
         if self.buffered_bytes_max < self.payload_bytes_max {
@@ -320,6 +330,17 @@ mod tests {
         assert_eq!(rule(&[("admin_listen", "0.0.0.0:8081"), cert, key]), None);
         assert_eq!(rule(&[cert]), Some("admin_tls_cert_file"));
         assert_eq!(rule(&[key]), Some("admin_tls_cert_file"));
+    }
+
+    #[test]
+    fn a_role_of_a_fleet_refuses_a_file_that_belongs_to_one_process() {
+        let shared = ("database_url", "postgres://db.example.com/kiket");
+        assert_eq!(Config::with(&[]).unwrap().role, Role::All);
+        for (role, parsed) in [("all", Role::All), ("proxy", Role::Proxy), ("admin", Role::Admin)] {
+            let of_file = rule(&[("role", role)]);
+            assert_eq!(of_file, (parsed != Role::All).then_some("role"), "{role}");
+            assert_eq!(Config::with(&[("role", role), shared]).unwrap().role, parsed);
+        }
     }
 
     #[test]

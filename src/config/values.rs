@@ -47,6 +47,43 @@ pub enum SignaturePrefix {
     Sha256,
 }
 
+/// Which planes a process serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Both.
+    All,
+    /// Deliveries; writes nothing but audit entries, counts, and alerts that reading brings about.
+    Proxy,
+    /// The REST API, and everything that tells somebody.
+    Admin,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::All, Self::Proxy, Self::Admin];
+
+    /// The word in settings and health.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Proxy => "proxy",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether it takes deliveries.
+    #[must_use]
+    pub const fn delivers(self) -> bool {
+        matches!(self, Self::All | Self::Proxy)
+    }
+
+    /// Whether it serves the REST API, keeps the audit log whole and tells whoever has to be told.
+    #[must_use]
+    pub const fn administers(self) -> bool {
+        matches!(self, Self::All | Self::Admin)
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -230,6 +267,11 @@ pub(super) fn signature_prefix(text: &str) -> Parsed<SignaturePrefix> {
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     let parsed = text.parse::<Targets>().map(|_| text.to_owned());
     parsed.map_err(|_| "a level (`info`) or levels by module (`info,kiket_sidecar=debug`)")
+}
+
+pub(super) fn role(text: &str) -> Parsed<Role> {
+    let named = Role::ALL.into_iter().find(|role| role.name() == text);
+    named.ok_or("`all`, `proxy` or `admin`")
 }
 
 pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {

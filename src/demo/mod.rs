@@ -67,6 +67,7 @@ pub fn run(once: bool) -> Result<bool, DemoError> {
     let places = Places {
         folder: folder.path(),
         proxy: proxy_address(&running)?,
+        api: running.admin().ok_or(NO_LISTENER)?,
         running: &running,
         log: &log,
     };
@@ -93,6 +94,7 @@ pub fn run(once: bool) -> Result<bool, DemoError> {
 struct Places<'a> {
     folder: &'a Path,
     proxy: SocketAddr,
+    api: SocketAddr,
     running: &'a Running,
     log: &'a Log,
 }
@@ -135,12 +137,15 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// The demo serves both planes.
+const NO_LISTENER: DemoError = DemoError::Machine("the listener", io::ErrorKind::NotFound);
+
 fn proxy_address(running: &Running) -> Result<SocketAddr, DemoError> {
     let tcp = running.proxy().iter().find_map(|listen| match listen {
         Listen::Tcp(address) => Some(*address),
         Listen::Unix(_) => None,
     });
-    tcp.ok_or(DemoError::Machine("the listener", io::ErrorKind::NotFound))
+    tcp.ok_or(NO_LISTENER)
 }
 
 /// Every name is this machine: the demo needs no network.

@@ -32,13 +32,13 @@ pub(super) async fn tell(
     page: &mut Page,
 ) -> Result<bool, DemoError> {
     let admin = Administrator {
-        api: places.running.admin(),
+        api: places.api,
         token: &scene.operator_token,
     };
     page.line("kiket demo: one delivery over mutual TLS, with everything on this machine");
     page.line("");
     page.line(&format!("  deliveries  http://{}", places.proxy));
-    page.line(&format!("  REST API    http://{}", places.running.admin()));
+    page.line(&format!("  REST API    http://{}", places.api));
     page.line(&format!("  metrics     http://{}", places.running.metrics()));
     page.line(&format!(
         "  endpoint    https://{HOST}:{}  (here; demands a client certificate)",
@@ -90,7 +90,7 @@ pub(super) async fn tell(
 
 /// What a reader who stays can do.
 pub(super) fn try_next(places: &Places<'_>, scene: &Scene, page: &mut Page) {
-    let (proxy, api, metrics) = (places.proxy, places.running.admin(), places.running.metrics());
+    let (proxy, api, metrics) = (places.proxy, places.api, places.running.metrics());
     page.heading("Try next (this stays up until Ctrl-C, and tells what the endpoint receives)");
     page.line("");
     page.line("  # deliver again");

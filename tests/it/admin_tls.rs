@@ -72,7 +72,7 @@ fn the_api_is_served_over_tls_by_the_certificates_name() {
         settings: &settings,
         ..Default::default()
     });
-    let to = SocketAddr::from(([127, 0, 0, 1], instance.running.admin().port()));
+    let to = SocketAddr::from(([127, 0, 0, 1], instance.running.admin().unwrap().port()));
     let bearer = format!("Authorization: Bearer {}\r\n", instance.bootstrap_token());
     let answer = get(to, &files, "admin.example", &bearer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

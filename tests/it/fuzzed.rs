@@ -43,7 +43,7 @@ fn fuzz(instance: &Instance, document: &str, checks: &str, further: &[&str]) -> 
     let mut command: Command = python::interpreter();
     command
         .args(["-m", "schemathesis.cli", "run", document])
-        .args(["--url", &format!("http://{}", instance.running.admin())])
+        .args(["--url", &format!("http://{}", instance.running.admin().unwrap())])
         .args([
             "--header",
             &format!("Authorization: Bearer {}", instance.bootstrap_token()),
@@ -76,7 +76,7 @@ fn furnished() -> Instance {
 #[test]
 fn a_fuzzer_finds_no_5xx_and_no_answer_that_the_document_does_not_describe() {
     let instance = furnished();
-    let document = format!("http://{}/api/v1/openapi.json", instance.running.admin());
+    let document = format!("http://{}/api/v1/openapi.json", instance.running.admin().unwrap());
     let operations = kiket_sidecar::admin::openapi().matches("\"operationId\"").count();
     let bounded = ["--phases", "coverage,fuzzing", "--max-time", BUDGET_SECONDS];
     for furniture in ["", FURNITURE] {

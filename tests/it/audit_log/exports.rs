@@ -326,7 +326,7 @@ fn a_file_is_sent_page_by_page_and_breaks_off_where_the_store_fails() {
         let authorization = format!("Bearer {}", instance.bootstrap_token());
         let path = format!("/api/v1{AUDIT}?organization_id=org&format={format}");
         let bytes = request("GET", &path, &[("Authorization", &authorization)], b"");
-        let mut reading = Reading::begin(instance.running.admin(), &bytes);
+        let mut reading = Reading::begin(instance.running.admin().unwrap(), &bytes);
         assert_eq!(reading.status, 200);
         // What comes before the entries is there while the first page is still at the store.
         held.wait();

@@ -49,7 +49,7 @@ fn offline(gated: &Gated) -> Option<Vec<ChainReport>> {
         &[("Authorization", &format!("Bearer {}", api.token))],
         b"",
     );
-    let mut client = super::super::support::http::Client::connect(instance.running.admin());
+    let mut client = super::super::support::http::Client::connect(instance.running.admin().unwrap());
     client.send(&request);
     let answer = client.try_answer().filter(|answer| answer.status == 200)?;
     audit_export::verify(Cursor::new(answer.body), &public_key(gated), Vec::new()).ok()

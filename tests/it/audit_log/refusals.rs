@@ -282,7 +282,7 @@ fn callers_without_a_valid_token_are_one_entry_a_reason_and_minute_however_often
         .unwrap();
     let call = |headers: &[(&str, &str)]| {
         once(
-            instance.running.admin(),
+            instance.running.admin().unwrap(),
             &request("GET", "/api/v1/secrets/audit", headers, b""),
         )
     };

@@ -221,7 +221,7 @@ fn a_tenants_list_never_shows_a_partners_default() {
 fn whoever_shows_no_valid_token_is_told_nothing() {
     let gated = Gated::open();
     let instance = furnished(&gated);
-    let admin = instance.running.admin();
+    let admin = instance.running.admin().unwrap();
     let now = instance.clock.now();
     let mut ending = row(&gated, "ending", Role::Auditor, Some("org"));
     ending.expires_at = Some(now.plus_millis(1_000));
@@ -369,12 +369,12 @@ fn a_page_in_a_browser_does_not_reach_this_plane() {
         let bytes = format!(
             "GET /api/v1/extensions/secrets HTTP/1.1\r\nHost: {host}\r\n{origin}Authorization: {authorization}\r\n\r\n"
         );
-        let mut client = Client::connect(instance.running.admin());
+        let mut client = Client::connect(instance.running.admin().unwrap());
         let answer = client.exchange(bytes.as_bytes());
         assert_presentable(&answer, &bytes);
         answer
     };
-    let port = instance.running.admin().port();
+    let port = instance.running.admin().unwrap().port();
     for host in [
         "localhost",
         &format!("localhost:{port}"),

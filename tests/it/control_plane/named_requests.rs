@@ -125,7 +125,7 @@ fn a_request_under_way_is_told_and_goes_on_although_its_client_hung_up() {
     let body = secret("KEY", CANARY).to_string();
     let path = format!("/api/v1{SECRETS}");
     let request = super::super::support::http::request("POST", &path, &headers, body.as_bytes());
-    let client = reading::send(instance.running.admin(), &request);
+    let client = reading::send(instance.running.admin().unwrap(), &request);
     held.wait();
     let meanwhile = named(&api, "slow", SECRETS, &secret("KEY", CANARY));
     assert_eq!(refusal(&meanwhile), refused(409, "request-under-way", ""));

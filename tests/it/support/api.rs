@@ -47,7 +47,10 @@ impl<'a> Api<'a> {
         let mut all = vec![("Authorization", authorization.as_str())];
         all.extend_from_slice(headers);
         let path = format!("/api/v1{path}");
-        let answer = once(self.instance.running.admin(), &request(method, &path, &all, body));
+        let answer = once(
+            self.instance.running.admin().unwrap(),
+            &request(method, &path, &all, body),
+        );
         assert_presentable(&answer, &format!("{method} {path}"));
         answer
     }

@@ -163,7 +163,7 @@ impl Instance {
             body.to_string().into_bytes()
         };
         once(
-            self.running.admin(),
+            self.running.admin().unwrap(),
             &request(method, &format!("/api/v1{path}"), &headers, &body),
         )
     }
