@@ -55,4 +55,6 @@ mod signatures;
 mod store_contract;
 mod store_outage;
 mod support;
+mod vault_fake;
+mod vault_source;
 mod write_free;

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -124,7 +125,8 @@ fn serve(stream: TcpStream, script: &Script, kept: &Ledger) {
 fn read(reader: &mut BufReader<TcpStream>) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
-    let target = line.split(' ').nth(1)?.to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -140,5 +142,10 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Received> {
         .map_or(0, |(_, n)| n.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Received { target, headers, body })
+    Some(Received {
+        method,
+        target,
+        headers,
+        body,
+    })
 }

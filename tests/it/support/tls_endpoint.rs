@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue};
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -38,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Seen {
     /// Which connection brought it, from 0.
     pub connection: usize,
+    pub method: Method,
     pub path: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
@@ -369,6 +370,7 @@ async fn answer(
     };
     let seen = Seen {
         connection,
+        method: head.method,
         path: head.uri.path_and_query().unwrap().to_string(),
         headers: head.headers,
         body: body.to_bytes().to_vec(),
