@@ -56,5 +56,6 @@ mod store_contract;
 mod store_outage;
 mod support;
 mod vault_fake;
+mod vault_login;
 mod vault_source;
 mod write_free;

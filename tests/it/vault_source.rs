@@ -390,13 +390,6 @@ fn a_vault_that_cannot_be_reached_or_trusted_gets_no_question() {
         ),
         ("the system's roots", None, address.clone(), "127.0.0.0/8", "tls-failed"),
         (
-            "another name",
-            Some(authority.pem()),
-            address.replace("127.0.0.1", "127.0.0.2"),
-            "127.0.0.0/8",
-            "unreachable",
-        ),
-        (
             "a closed network",
             Some(authority.pem()),
             address,
