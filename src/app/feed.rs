@@ -19,10 +19,14 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`StoreError`] where the store does not answer.
 pub(super) async fn position(store: &SharedStore) -> Result<FeedPosition, StoreError> {
-    store
-        .changes(FeedPosition::default())
-        .await
-        .map(|(_, position)| position)
+    let mut position = FeedPosition::default();
+    loop {
+        let (changes, reached) = store.changes(position).await?;
+        position = reached;
+        if changes.is_empty() {
+            return Ok(position);
+        }
+    }
 }
 
 /// Drops bundles as the feed tells, until `stop`. While the store is away the bundles that there are stay in use, for as
@@ -39,7 +43,7 @@ pub(super) async fn follow(
     let mut wake = store.wake();
     let mut hints_lost = false;
     loop {
-        match store.changes(position).await {
+        match store.changes(position.clone()).await {
             Ok((changes, reached)) => {
                 bundles.apply(&changes);
                 tokens.apply(&changes);

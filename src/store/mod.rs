@@ -4,6 +4,8 @@
 //! `tests/it/store_contract` is green over it.
 
 mod notice;
+mod position;
+mod postgres;
 mod records;
 mod row;
 mod sqlite;
@@ -24,10 +26,11 @@ use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 
 pub use notice::{Finding, Notice, Rotated, rotated};
+pub use position::FeedPosition;
 pub use records::{
-    AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, Predecessor, RequestRow, Role, SecretQuery,
-    SecretRow, Tenancy, TokenRow, UseCount, UseQuery, Write,
+    AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, InstallationRow, InstallationSnapshot, LinkedEntry,
+    Listed, OutboxDepth, OutboxRow, Page, PolicyRow, Predecessor, RequestRow, Role, SecretQuery, SecretRow, Tenancy,
+    TokenRow, UseCount, UseQuery, Write,
 };
 pub use watched::{CountedKey, Sightings, Watched};
 
@@ -180,8 +183,29 @@ pub type SharedStore = Arc<dyn Store>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Not a store of this build.
-    #[error("database_url: this version keeps its rows in SQLite only: `sqlite:/path/to/kiket.db`")]
+    #[error("database_url: rows are kept in `sqlite:/path/to/kiket.db` or `postgres://user@host/database`")]
     Scheme,
+    /// A PostgreSQL URL that cannot be used as it stands.
+    #[error(
+        "database_url: not a URL of PostgreSQL; behind `?` it may have sslmode, sslrootcert, sslcert, sslkey, host, port, \
+         dbname, user, password, application_name and options"
+    )]
+    Address,
+    /// No server answers there.
+    #[error("database_url: the database server cannot be reached")]
+    Unreachable,
+    /// The server is not who it should be, or speaks no TLS.
+    #[error(
+        "database_url: no verified TLS connection to the database server; name its certificate authority with \
+         sslrootcert, or say with sslmode how much less is enough"
+    )]
+    Tls,
+    /// The server does not let this user in, or not do what is needed.
+    #[error("database_url: the database server refuses the user, the password, the database or a right in it")]
+    Refused,
+    /// The server cannot keep these rows.
+    #[error("database_url: this must be a PostgreSQL 13 or later in UTF8 that takes writes, no standby")]
+    Unsuited,
     /// The file or its folder cannot be used.
     #[error("database_url: the database file cannot be opened: {0}")]
     File(std::io::ErrorKind),
@@ -202,6 +226,9 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub async fn open(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Arc::new(postgres::PostgresStore::open(url, chain).await?));
+    }
     let path = url.strip_prefix("sqlite:").ok_or(OpenError::Scheme)?;
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.starts_with(':') {

@@ -428,7 +428,3 @@ pub struct LinkedEntry {
     /// What holds it there.
     pub link: Link,
 }
-
-/// A position in the change feed; `0` stands before everything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FeedPosition(pub u64);

@@ -109,6 +109,7 @@ pub(super) async fn prune(
     if !is_checkpoint {
         return Err(StoreError::Conflict);
     }
+    dialect::take_time(tx).await?;
     let query = sqlx::query("DELETE FROM audit WHERE chain = $1 AND sequence <= $2")
         .bind(chain_of(organization))
         .bind(signed(up_to));

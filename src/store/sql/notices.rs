@@ -4,12 +4,13 @@ use super::super::row::{self, Columns, chain_of, signed};
 use super::super::{Listed, OutboxDepth, OutboxRow, Page, RequestRow, StoreError, Tenancy};
 use super::read::{before, listed, one_more, owner};
 use super::rows::one_row;
-use super::{Connection, Pool, failed};
+use super::{Connection, Pool, dialect, failed};
 use crate::domain::alert::Alert;
 use crate::domain::time::Timestamp;
 
 /// Whether the alert was raised: not where one that says the same was lately.
 pub(super) async fn raise(tx: &mut Connection, alert: Alert, quiet_since: Timestamp) -> Result<bool, StoreError> {
+    dialect::alone(tx, &alert.dedup).await?;
     let query = sqlx::query(
         "INSERT INTO alerts (id, organization, kind, scope, subject, key, detail, dedup, raised_at) \
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE NOT EXISTS \
@@ -107,7 +108,7 @@ pub(super) async fn alert(pool: &Pool, id: &str) -> Result<Option<Alert>, StoreE
 }
 
 pub(super) async fn keep_request(tx: &mut Connection, row: RequestRow) -> Result<(), StoreError> {
-    let forget = sqlx::query("DELETE FROM requests WHERE expires_at <= $1").bind(signed(row.created_at.0));
+    let forget = sqlx::query(dialect::FORGET_REQUESTS).bind(signed(row.created_at.0));
     forget.execute(&mut *tx).await.map_err(failed)?;
     let (status, body) = row
         .answer

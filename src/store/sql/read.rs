@@ -5,13 +5,13 @@ use super::super::{
     ExtensionRow, InstallationRow, InstallationSnapshot, Listed, Page, PolicyRow, SecretQuery, SecretRow, StoreError,
     Tenancy, TokenRow,
 };
-use super::{Pool, Row, failed};
+use super::{Pool, Row, dialect, failed};
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::Scope;
 use crate::domain::secret::SecretKind;
 
 pub(super) async fn installation(pool: &Pool, id: &InstallationId) -> Result<Option<InstallationSnapshot>, StoreError> {
-    let mut snapshot = pool.begin().await.map_err(failed)?;
+    let mut snapshot = pool.begin_with(dialect::SNAPSHOT).await.map_err(failed)?;
     let found = sqlx::query("SELECT * FROM installations WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *snapshot)

@@ -2,7 +2,7 @@
 
 use super::super::row::signed;
 use super::super::{ExtensionRow, InstallationRow, PolicyRow, Role, SecretRow, StoreError, TokenRow};
-use super::{Connection, Database, failed};
+use super::{Connection, Database, dialect, failed};
 use crate::domain::id::InstallationId;
 use crate::domain::scope::Slot;
 use crate::domain::time::Timestamp;
@@ -175,6 +175,7 @@ pub(super) async fn secrets_used(tx: &mut Connection, slots: &[Slot], at: Timest
 
 /// The last operator's token that does not end stays: without one nobody could make another.
 pub(super) async fn token_gone(tx: &mut Connection, id: &str) -> Result<(), StoreError> {
+    dialect::alone(tx, Role::PlatformOperator.name()).await?;
     let query = sqlx::query(
         "DELETE FROM tokens WHERE id = $1 \
          AND (role <> $2 OR expires_at IS NOT NULL \

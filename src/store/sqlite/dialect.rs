@@ -16,6 +16,22 @@ const CHANGES_MAX: i64 = 10_000;
 /// How many changes the feed keeps for those who read it late.
 const FEED_KEPT: i64 = 100_000;
 
+/// Begins reading so that all statements see the same rows.
+pub(super) const SNAPSHOT: &str = "BEGIN";
+
+/// Forgets named requests that have ended by `$1`.
+pub(super) const FORGET_REQUESTS: &str = "DELETE FROM requests WHERE expires_at <= $1";
+
+/// Waits until nobody else decides about `what`, until the end of the transaction: there is one writer.
+pub(super) async fn alone(_: &mut SqliteConnection, _what: &str) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Lets the rest of the transaction take longer than other ones: nothing here ends a statement.
+pub(super) async fn take_time(_: &mut SqliteConnection) -> Result<(), StoreError> {
+    Ok(())
+}
+
 pub(super) async fn slots(pool: &Pool, slots: &[Slot]) -> Result<Vec<SecretRow>, StoreError> {
     let asked: Vec<[&str; 4]> = slots
         .iter()
@@ -42,7 +58,7 @@ pub(super) async fn slots(pool: &Pool, slots: &[Slot]) -> Result<Vec<SecretRow>,
 }
 
 pub(super) async fn changes(pool: &Pool, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
-    let mut snapshot = pool.begin().await.map_err(failed)?;
+    let mut snapshot = pool.begin_with(SNAPSHOT).await.map_err(failed)?;
     let reach = "SELECT (SELECT MIN(position) FROM changes) AS first, \
                  COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0) AS last";
     let reach = sqlx::query(reach).fetch_one(&mut *snapshot).await.map_err(failed)?;
@@ -52,19 +68,19 @@ pub(super) async fn changes(pool: &Pool, after: FeedPosition) -> Result<(Vec<Cha
         Some(_) => reach.count("first")?,
     };
     // Trimmed away, or another database's position.
-    let is_lost = after.0 > last || after.0.saturating_add(1) < first;
+    let is_lost = after.reached > last || after.reached.saturating_add(1) < first;
     if is_lost {
-        return Ok((vec![Changed::Everything], FeedPosition(last)));
+        return Ok((vec![Changed::Everything], FeedPosition::at(last)));
     }
     let rows = sqlx::query("SELECT * FROM changes WHERE position > $1 ORDER BY position LIMIT $2")
-        .bind(signed(after.0))
+        .bind(signed(after.reached))
         .bind(CHANGES_MAX)
         .fetch_all(&mut *snapshot)
         .await
         .map_err(failed)?;
-    let reached = rows.last().map_or(Ok(after.0), |found| found.count("position"))?;
+    let reached = rows.last().map_or(Ok(after.reached), |found| found.count("position"))?;
     let changes = rows.iter().map(row::changed).collect::<Result<_, _>>()?;
-    Ok((changes, FeedPosition(reached)))
+    Ok((changes, FeedPosition::at(reached)))
 }
 
 /// The last link of a chain; `None` before its first. There is one writer, so nobody moves it meanwhile.

@@ -9,6 +9,7 @@ mod commits;
 mod damage;
 mod feed;
 mod lists;
+mod postgres;
 mod rows;
 mod slots;
 mod sqlite;
@@ -80,7 +81,7 @@ macro_rules! store_contract {
             checkpoints::a_chain_is_removed_up_to_a_checkpoint_only_and_goes_on_from_there,
             feed::every_change_is_told_in_commit_order,
             feed::a_position_outlives_a_restart_and_misses_nothing,
-            feed::a_position_never_goes_back_and_a_failed_change_is_not_told,
+            feed::a_reader_that_reads_on_is_told_nothing_twice_and_nothing_of_a_failed_change,
             feed::concurrent_changes_are_all_told_to_a_reader_that_reads_along,
             feed::a_commit_wakes_whoever_waits,
             damage::an_edited_row_is_damaged_and_says_nothing_of_itself,

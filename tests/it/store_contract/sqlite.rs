@@ -170,7 +170,7 @@ async fn a_newer_versions_file_and_one_whose_history_was_changed_are_refused() {
 #[tokio::test]
 async fn a_url_of_another_kind_and_a_folder_that_is_not_there_are_told_apart() {
     for url in [
-        "postgres://localhost/x",
+        "mysql://localhost/x",
         "kiket.db",
         "sqlite:",
         "sqlite::memory:",
@@ -193,24 +193,30 @@ async fn a_url_of_another_kind_and_a_folder_that_is_not_there_are_told_apart() {
 async fn a_reader_whose_position_was_trimmed_away_or_never_was_drops_everything() {
     let harness = Sqlite::fresh();
     let store = harness.open(chain_key()).await;
+    let longer = Sqlite::fresh();
+    let longer = longer.open(chain_key()).await;
     let place = |n: u32| slot("org", Scope::Project, "proj", &format!("K{n}"));
-    for n in 1..=5 {
-        store.commit(change([put_secret(place(n))])).await.unwrap();
+    let mut after = vec![FeedPosition::default()];
+    for n in 1..=6 {
+        longer.commit(change([put_secret(place(n))])).await.unwrap();
+        if n < 6 {
+            store.commit(change([put_secret(place(n))])).await.unwrap();
+            after.push(store.changes(after[after.len() - 1].clone()).await.unwrap().1);
+        }
     }
-    let everything = Ok((vec![Changed::Everything], FeedPosition(5)));
-    assert_eq!(
-        store.changes(FeedPosition(6)).await,
-        everything,
-        "another database's position"
-    );
-    assert_eq!(store.changes(FeedPosition(5)).await, Ok((vec![], FeedPosition(5))));
+    let read = |position: &FeedPosition| store.changes(position.clone());
+    let everything = Ok((vec![Changed::Everything], after[5].clone()));
+    let nothing = Ok((vec![], after[5].clone()));
+    let (_, anothers) = longer.changes(FeedPosition::default()).await.unwrap();
+    assert_eq!(read(&anothers).await, everything, "another database's position");
+    assert_eq!(read(&after[5]).await, nothing);
     harness.damage("DELETE FROM changes WHERE position <= 3").await;
-    assert_eq!(store.changes(FeedPosition(2)).await, everything, "3 is gone");
+    assert_eq!(read(&after[2]).await, everything, "3 is gone");
     let rest = vec![Changed::Secret(place(4)), Changed::Secret(place(5))];
-    assert_eq!(store.changes(FeedPosition(3)).await, Ok((rest, FeedPosition(5))));
+    assert_eq!(read(&after[3]).await, Ok((rest, after[5].clone())));
     harness.damage("DELETE FROM changes").await;
-    assert_eq!(store.changes(FeedPosition(4)).await, everything, "5 is gone");
-    assert_eq!(store.changes(FeedPosition(5)).await, Ok((vec![], FeedPosition(5))));
+    assert_eq!(read(&after[4]).await, everything, "5 is gone");
+    assert_eq!(read(&after[5]).await, nothing);
 }
 
 #[tokio::test]

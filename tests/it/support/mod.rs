@@ -14,6 +14,7 @@ pub mod instance;
 pub mod mailbox;
 pub mod operator;
 pub mod pki;
+pub mod postgres;
 pub mod problem;
 pub mod process;
 pub mod python;

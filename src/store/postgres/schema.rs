@@ -1,0 +1,84 @@
+//! How a database becomes one of this version: looked at first, then migrated, by one instance at a time.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection as _};
+use tokio::time::timeout;
+
+use super::{Connection, OpenError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+
+/// The longest that a start waits for the server, and for others that migrate.
+const BRING_UP_MAX: Duration = Duration::from_secs(120);
+
+/// The longest that one connection takes to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Migrates the database, or refuses it and leaves it as it is. The migrations stand under an advisory lock, so that
+/// of many instances that start at once one migrates and the others wait for it.
+pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError> {
+    let connected = timeout(CONNECT_MAX, options.connect()).await;
+    let mut connection = connected.map_err(|_| OpenError::Unreachable)?.map_err(refused)?;
+    let brought_up = timeout(BRING_UP_MAX, async {
+        refuse_unsuited(&mut connection).await?;
+        refuse_foreign(&mut connection).await?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+                refused(error)
+            }
+            _ => OpenError::Foreign,
+        })
+    });
+    brought_up.await.map_err(|_| OpenError::Unreachable)??;
+    let _ = connection.close().await; // all is done; the server notices an end without a word, too
+    Ok(())
+}
+
+/// Transactions are told apart by 64-bit ids since version 13.
+async fn refuse_unsuited(connection: &mut Connection) -> Result<(), OpenError> {
+    let is_suited: bool = sqlx::query_scalar(
+        "SELECT current_setting('server_version_num')::int >= 130000 \
+         AND current_setting('server_encoding') = 'UTF8' AND NOT pg_is_in_recovery()",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(refused)?;
+    if is_suited { Ok(()) } else { Err(OpenError::Unsuited) }
+}
+
+/// Refuses another program's schema before anything of it is changed: one with tables, none of them by which
+/// migrations are told. What an extension of the server brings belongs to nobody.
+async fn refuse_foreign(connection: &mut Connection) -> Result<(), OpenError> {
+    let is_foreign: bool = sqlx::query_scalar(
+        "WITH standing AS (SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace \
+         AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT 1 FROM pg_depend \
+         WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')) \
+         SELECT current_schema() IS NULL OR (EXISTS (SELECT 1 FROM standing) \
+         AND NOT EXISTS (SELECT 1 FROM standing WHERE relname = '_sqlx_migrations'))",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(refused)?;
+    if is_foreign { Err(OpenError::Foreign) } else { Ok(()) }
+}
+
+/// A driver's error at the start as what an operator can change: its text can quote the URL.
+fn refused(error: sqlx::Error) -> OpenError {
+    match error {
+        sqlx::Error::Tls(_) => OpenError::Tls,
+        sqlx::Error::Configuration(_) => OpenError::Address,
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            // No such user or password, no such database, no right.
+            Some(code) if code.starts_with("28") || matches!(code, "3D000" | "42501") => OpenError::Refused,
+            Some("25006") => OpenError::Unsuited,
+            Some(code) if code.starts_with("42") => OpenError::Foreign,
+            _ => OpenError::Unreachable,
+        },
+        // TLS that fails within the handshake comes as an error of the connection.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => OpenError::Tls,
+        _ => OpenError::Unreachable,
+    }
+}
