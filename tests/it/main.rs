@@ -35,6 +35,7 @@ mod endpoint_faults;
 mod endpoint_tls;
 mod environment;
 mod first_delivery;
+mod fleet;
 mod fuzzed;
 mod http2;
 mod identities;
