@@ -155,7 +155,13 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         .map_err(|error| StartError::Runtime(error.kind()))?;
     let store = match setup.store.clone() {
         Some(store) => store,
-        None => control.block_on(store::open(&config.database_url, setup.keyring.chain_key()))?,
+        None => {
+            let (url, chain) = (&config.database_url, setup.keyring.chain_key());
+            match role.administers() {
+                true => control.block_on(store::open(url, chain))?,
+                false => control.block_on(store::join(url, chain))?,
+            }
+        }
     };
     let (store, sightings) = Watched::around(store);
     let position = control.block_on(feed::position(&store))?;

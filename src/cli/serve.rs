@@ -9,6 +9,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
 use crate::guard;
+use crate::store::OpenError;
 use crate::telemetry::logging::{self, LogFormat, LogHandle};
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +80,7 @@ fn serve(setup: Setup, log: &LogHandle) -> Exit {
 /// A store that is away may come back; the rest is for an operator to change.
 fn exit_of(error: &StartError) -> Exit {
     match error {
-        StartError::Store(_) => Exit::Unavailable,
+        StartError::Store(_) | StartError::Open(OpenError::Unreachable | OpenError::Behind) => Exit::Unavailable,
         _ => Exit::Usage,
     }
 }

@@ -215,6 +215,12 @@ pub enum OpenError {
     /// It is no database, a newer version's, or a damaged one.
     #[error("database_url: this is no database of this version of kiket")]
     Foreign,
+    /// Nobody brought it to this version yet.
+    #[error(
+        "database_url: the database is not of this version yet; an instance of this version with role `admin` or `all` \
+         brings it there"
+    )]
+    Behind,
     /// It would not keep what was acknowledged through a power cut.
     #[error("database_url: the database does not take WAL with synchronous=FULL here")]
     NotDurable,
@@ -235,4 +241,16 @@ pub async fn open(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> 
         return Err(OpenError::Scheme);
     }
     Ok(Arc::new(sqlite::SqliteStore::open(Path::new(path), chain).await?))
+}
+
+/// Opens a shared store as it stands: for instances that may have no right to change its shape, or that are of another
+/// version than those that may.
+///
+/// # Errors
+/// [`OpenError`]; [`OpenError::Scheme`] for a file, which belongs to one process.
+pub async fn join(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> {
+    if url.starts_with("sqlite:") {
+        return Err(OpenError::Scheme);
+    }
+    Ok(Arc::new(postgres::PostgresStore::join(url, chain).await?))
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kiket_sidecar::app::StartError;
 use kiket_sidecar::crypto::keyring::Keyring;
 use kiket_sidecar::domain::time::Timestamp;
 use serde_json::{Value, json};
@@ -193,6 +194,50 @@ fn a_proxy_has_no_rest_api_and_an_admin_takes_no_deliveries() {
     assert_eq!(readiness(&fleet.admin)["role"], "admin");
     let taken = proxy.log();
     assert!(!taken.contains("smtp_url is not set"), "a proxy tells nobody: {taken}");
+}
+
+/// What a proxy's user in the database may do, as operators are told.
+const PROXY_RIGHTS: &str = include_str!("../../deploy/postgres/proxy_rights.sql");
+
+#[test]
+fn a_proxy_needs_no_more_rights_than_operators_are_told_to_give_it() {
+    let cluster = Cluster::start(ClusterOptions::default()); // users belong to a whole server
+    let database = cluster.database();
+    database.run("CREATE ROLE kiket_proxy LOGIN");
+    let url = database.url().replace("user=kiket", "user=kiket_proxy");
+    let keyring = Keyring::generate(Timestamp(1)).unwrap().to_toml().to_string();
+    let start = |url: &str, role: &str| {
+        Instance::try_with(Options {
+            settings: &[("database_url", url), ("role", role)],
+            keyring: Some(Keyring::parse(&keyring).unwrap()),
+            ..Options::default()
+        })
+    };
+    let refused = |result: Result<Instance, StartError>| result.err().map(|error| error.to_string());
+    let early = refused(start(&url, "proxy")).unwrap();
+    assert!(
+        early.contains("not of this version yet"),
+        "a proxy migrates nothing: {early}"
+    );
+    let (admin, endpoint) = (join(&database, &keyring, "admin"), Endpoint::start());
+    database.run(PROXY_RIGHTS);
+    admin.simple(&endpoint.url());
+    admin.set("organization", "org", "KEY", "the value");
+    let proxy = start(&url, "proxy").unwrap();
+    assert_eq!(proxy.deliver("ins", b"{}").status, 200);
+    proxy.clock.advance(60_000); // counts are flushed
+    let used = "/secrets/audit?action=secret.delivered&organization_id=org";
+    until("the delivery is in the log", || {
+        !admin.must("GET", used, &Value::Null)["data"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    });
+    let log = proxy.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    database.run("REVOKE INSERT ON audit FROM kiket_proxy");
+    let without = refused(start(&url, "proxy"));
+    assert!(without.is_some(), "the rights are what it runs by");
 }
 
 #[test]

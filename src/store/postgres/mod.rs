@@ -73,11 +73,22 @@ impl PostgresStore {
     pub(super) async fn open(url: &str, chain: ChainKey) -> Result<Self, OpenError> {
         let options = address::parse(url)?;
         schema::bring_up(&options).await?;
+        Ok(Self::over(options, chain))
+    }
+
+    /// Opens the database at a URL as it stands.
+    pub(super) async fn join(url: &str, chain: ChainKey) -> Result<Self, OpenError> {
+        let options = address::parse(url)?;
+        schema::expect(&options).await?;
+        Ok(Self::over(options, chain))
+    }
+
+    fn over(options: PgConnectOptions, chain: ChainKey) -> Self {
         let options = bounded(options);
         let hints = Hints::start(options.clone());
         let readers = pool(READERS_MAX, options.clone());
         let writer = Writer::new(pool(WRITERS_MAX, options), chain, hints.sender());
-        Ok(Self { readers, writer, hints })
+        Self { readers, writer, hints }
     }
 }
 

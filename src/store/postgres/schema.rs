@@ -1,4 +1,7 @@
 //! How a database becomes one of this version: looked at first, then migrated, by one instance at a time.
+//!
+//! A migration only adds. Instances of the version before go on over what it left, and those that only join take what
+//! they do not know for additions.
 
 use std::time::Duration;
 
@@ -20,8 +23,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Migrates the database, or refuses it and leaves it as it is. The migrations stand under an advisory lock, so that
 /// of many instances that start at once one migrates and the others wait for it.
 pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError> {
-    let connected = timeout(CONNECT_MAX, options.connect()).await;
-    let mut connection = connected.map_err(|_| OpenError::Unreachable)?.map_err(refused)?;
+    let mut connection = connect(options).await?;
     let brought_up = timeout(BRING_UP_MAX, async {
         refuse_unsuited(&mut connection).await?;
         refuse_foreign(&mut connection).await?;
@@ -35,6 +37,38 @@ pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError
     brought_up.await.map_err(|_| OpenError::Unreachable)??;
     let _ = connection.close().await; // all is done; the server notices an end without a word, too
     Ok(())
+}
+
+/// Refuses a database that lacks anything that this version needs. Changes nothing.
+pub(super) async fn expect(options: &PgConnectOptions) -> Result<(), OpenError> {
+    let mut connection = connect(options).await?;
+    refuse_unsuited(&mut connection).await?;
+    refuse_foreign(&mut connection).await?;
+    let is_new: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NULL")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(refused)?;
+    if is_new {
+        return Err(OpenError::Behind);
+    }
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+        .fetch_all(&mut connection)
+        .await
+        .map_err(refused)?;
+    for needed in MIGRATIONS.iter() {
+        match applied.iter().find(|(version, _)| *version == needed.version) {
+            None => return Err(OpenError::Behind),
+            Some((_, checksum)) if **checksum != *needed.checksum => return Err(OpenError::Foreign),
+            Some(_) => {}
+        }
+    }
+    let _ = connection.close().await; // all is done; the server notices an end without a word, too
+    Ok(())
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<Connection, OpenError> {
+    let connected = timeout(CONNECT_MAX, options.connect()).await;
+    connected.map_err(|_| OpenError::Unreachable)?.map_err(refused)
 }
 
 /// Transactions are told apart by 64-bit ids since version 13.

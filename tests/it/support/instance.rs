@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kiket_sidecar::app::{self, Running, Setup};
+use kiket_sidecar::app::{self, Running, Setup, StartError};
 use kiket_sidecar::clock::Clock;
 use kiket_sidecar::config::{Config, Listen};
 use kiket_sidecar::crypto::keyring::Keyring;
@@ -83,6 +83,11 @@ impl Instance {
     }
 
     pub fn with(options: Options<'_>) -> Self {
+        Self::try_with(options).unwrap()
+    }
+
+    /// One that may be refused.
+    pub fn try_with(options: Options<'_>) -> Result<Self, StartError> {
         let dir = throw_away();
         let token = format!("bootstrap-{}", dir.path().display());
         let token_file = dir.path().join("operator.token");
@@ -116,16 +121,15 @@ impl Instance {
             log: handle.clone(),
             resolver: options.resolver,
             store: options.store,
-        })
-        .unwrap();
-        Self {
+        })?;
+        Ok(Self {
             dir,
             clock,
             running,
             token,
             log,
             handle,
-        }
+        })
     }
 
     /// Where deliveries go.
