@@ -43,20 +43,33 @@ pub async fn look_at(sources: &Sources, key: &CountedKey, at: Timestamp) -> Resu
         }
     };
     let window_millis = u64::from(policy.read_window_secs).saturating_mul(1_000);
-    let after = Timestamp(at.0.saturating_sub(window_millis));
-    let query = UseQuery {
+    let mut query = UseQuery {
         organization: key.organization.clone(),
         scope: key.scope,
         subject: key.subject.clone(),
         key: key.key.clone(),
-        after,
+        after: Timestamp(at.0.saturating_sub(window_millis)),
         // What was stored while this waited is for its own look.
         up_to: at,
     };
-    let count = sources.store.uses(&query).await?;
-    let Some(detail) = anomaly(&policy, count) else {
+    let mut unusual = anomaly(&policy, sources.store.uses(&query).await?);
+    if unusual.is_none() {
+        // Another instance's later use may have been looked at before this one was stored, and missed it.
+        let later = UseQuery {
+            after: at,
+            up_to: Timestamp(u64::MAX),
+            ..query.clone()
+        };
+        if let Some(last_at) = sources.store.uses(&later).await?.last_at {
+            query.after = Timestamp(last_at.0.saturating_sub(window_millis));
+            query.up_to = last_at;
+            unusual = anomaly(&policy, sources.store.uses(&query).await?);
+        }
+    }
+    let Some(detail) = unusual else {
         return Ok(());
     };
+    let after = query.after;
     let finding = Finding {
         kind: AlertKind::ReadAnomaly,
         organization: Some(key.organization.clone()),
@@ -96,7 +109,14 @@ mod tests {
             delivery_read_threshold: Some(100),
             ..Policy::default()
         };
-        let is_unusual = |policy, reads, deliveries| anomaly(policy, UseCount { reads, deliveries }).is_some();
+        let is_unusual = |policy, reads, deliveries| {
+            let count = UseCount {
+                reads,
+                deliveries,
+                last_at: None,
+            };
+            anomaly(policy, count).is_some()
+        };
         assert!(!is_unusual(&policy, 25, 1_000_000));
         assert!(is_unusual(&policy, 26, 0));
         assert!(!is_unusual(&counted, 25, 100));

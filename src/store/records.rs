@@ -261,6 +261,8 @@ pub struct UseCount {
     pub reads: u64,
     /// Deliveries from memory.
     pub deliveries: u64,
+    /// When the last of the entries that were looked at came about.
+    pub last_at: Option<Timestamp>,
 }
 
 /// Which secrets a list asks for. Tombstones are never listed.

@@ -5,6 +5,7 @@ use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Delivered, Outcome
 use kiket_sidecar::domain::id::{OrganizationId, ScopeId};
 use kiket_sidecar::domain::key::SecretKey;
 use kiket_sidecar::domain::scope::Scope;
+use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::store::{CountedKey, Store, UseQuery};
 use serde_json::{Value, json};
 
@@ -177,6 +178,22 @@ fn the_window_is_shared_by_the_fleet_and_survives_restarts() {
     assert_eq!(settled(&second, "SENTINEL_A"), Vec::<Value>::new());
     read(&second, "KEY", 1);
     assert_eq!(settled(&second, "SENTINEL_B").len(), 1);
+}
+
+#[test]
+fn a_use_that_is_stored_after_a_later_one_of_another_instance_is_counted_with_it() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    instance.set("organization", "org", "KEY", "value");
+    let later = AuditEntry {
+        at: Timestamp(instance.clock.now().0 + 1),
+        ..entry(&instance, Action::SecretGet, Source::Cli)
+    };
+    let others = vec![later; 25];
+    gated.block_on(gated.store.record(others)).unwrap();
+    assert_eq!(settled(&instance, "SENTINEL_A"), Vec::<Value>::new());
+    read(&instance, "KEY", 1);
+    assert_eq!(settled(&instance, "SENTINEL_B").len(), 1);
 }
 
 #[test]

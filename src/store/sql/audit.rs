@@ -162,7 +162,8 @@ pub(super) async fn list(
 pub(super) async fn uses(pool: &Pool, query: &UseQuery) -> Result<UseCount, StoreError> {
     let found = sqlx::query(
         "SELECT COUNT(*) FILTER (WHERE action = $6 OR (action = $7 AND source <> $8 AND outcome = $9)) AS reads, \
-         CAST(COALESCE(SUM(CASE WHEN action = $10 THEN count ELSE 0 END), 0) AS BIGINT) AS deliveries \
+         CAST(COALESCE(SUM(CASE WHEN action = $10 THEN count ELSE 0 END), 0) AS BIGINT) AS deliveries, \
+         MAX(at) AS last_at \
          FROM audit WHERE chain = $1 AND key = $2 AND at > $3 AND at <= $11 AND scope = $4 AND subject = $5",
     )
     .bind(query.organization.as_str())
@@ -182,6 +183,7 @@ pub(super) async fn uses(pool: &Pool, query: &UseQuery) -> Result<UseCount, Stor
     Ok(UseCount {
         reads: found.count("reads")?,
         deliveries: found.count("deliveries")?,
+        last_at: found.moment_or_null("last_at")?,
     })
 }
 
