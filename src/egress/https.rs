@@ -315,6 +315,11 @@ mod tests {
         for (what, bytes, outcome) in [
             ("largest", sized(1_000), Ok((200, 1_000))),
             ("declared too large", sized(1_001), Err(ExchangeError::TooLarge)),
+            (
+                "declared beyond memory",
+                text("HTTP/1.1 200 X\r\nContent-Length: 999999999999999\r\n\r\n"),
+                Err(ExchangeError::TooLarge),
+            ),
             ("largest in pieces", chunked(1_000), Ok((404, 1_000))),
             ("too large in pieces", chunked(1_001), Err(ExchangeError::TooLarge)),
             ("none", text(""), Err(ExchangeError::Unreachable)),

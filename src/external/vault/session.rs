@@ -24,7 +24,7 @@ const RENEW_SELF: &str = "auth/token/renew-self";
 
 /// A token, until another one takes its place.
 pub(super) struct Session {
-    token: SecretString,
+    token: Arc<SecretString>,
     /// `None` for a token that does not end, or of which that is not known.
     lease: Option<Lease>,
 }
@@ -40,7 +40,7 @@ struct Lease {
 }
 
 impl Session {
-    pub(super) const fn token(&self) -> &SecretString {
+    pub(super) fn token(&self) -> &SecretString {
         &self.token
     }
 }
@@ -70,7 +70,7 @@ impl Lease {
 /// The token that is used, and how to come by the next. Whoever needs one waits for whoever is at it.
 pub(super) struct Sessions {
     auth: VaultAuth,
-    credential: SecretString,
+    credential: Arc<SecretString>,
     clock: Arc<dyn Clock>,
     held: Mutex<Option<Arc<Session>>>,
 }
@@ -123,7 +123,7 @@ impl Sessions {
         }
         Ok(Self {
             auth,
-            credential: SecretString::from(trimmed),
+            credential: Arc::new(SecretString::from(trimmed)),
             clock,
             held: Mutex::new(None),
         })
@@ -189,7 +189,7 @@ impl Sessions {
     async fn renewed(&self, session: Arc<Session>, lease: Lease, api: &Api, tries: Tries) -> Option<Arc<Session>> {
         let can_log_in = !matches!(self.auth, VaultAuth::Token { .. });
         let with = |lease: Option<Lease>| {
-            let token = session.token.clone();
+            let token = Arc::clone(&session.token);
             Some(Arc::new(Session { token, lease }))
         };
         if !lease.renewable {
@@ -241,7 +241,7 @@ impl Sessions {
             return Err(Unavailable::WrongShape.into());
         }
         Ok(Session {
-            token: SecretString::from(auth.client_token),
+            token: Arc::new(SecretString::from(auth.client_token)),
             lease: Lease::new(auth.lease_duration, auth.renewable, self.clock.now()),
         })
     }
@@ -253,7 +253,7 @@ impl Sessions {
         let looked_up: Option<LookedUp> = serde_json::from_slice(&answer.body).ok();
         let data = looked_up.map(|looked_up| looked_up.data);
         Ok(Session {
-            token: self.credential.clone(),
+            token: Arc::clone(&self.credential),
             lease: data
                 .filter(|_| answer.status == StatusCode::OK)
                 .and_then(|data| Lease::new(data.ttl, data.renewable, self.clock.now())),
