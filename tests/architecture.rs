@@ -33,6 +33,7 @@ const MAY_EXPOSE: &[&str] = &[
     "crypto/",
     "delivery/identity.rs",
     "demo/",
+    "domain/echo/search.rs",
     "domain/payload/fragment.rs",
     "egress/trust.rs",
     "external/",

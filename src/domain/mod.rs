@@ -5,6 +5,7 @@ pub mod audit;
 pub mod change;
 pub mod checklist;
 pub mod destination;
+pub mod echo;
 pub mod id;
 pub mod installation;
 pub mod key;
