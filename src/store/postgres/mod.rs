@@ -7,6 +7,7 @@ mod address;
 mod dialect;
 mod feed;
 mod hints;
+mod order;
 mod schema;
 mod write;
 

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::row::chain_of;
 use super::super::{Change, OutboxRow, StoreError, Write};
-use super::{Pool, WAIT_MAX, change, dialect, failed, feed, hints};
+use super::{Pool, WAIT_MAX, change, dialect, failed, feed, hints, order};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -173,8 +173,9 @@ impl Shared {
         self.write(Change { writes, entries }).await
     }
 
-    async fn write(self: &Shared, change: Change) -> Result<(), StoreError> {
+    async fn write(&self, mut change: Change) -> Result<(), StoreError> {
         let changed = change::changed(&change);
+        order::sort(&mut change.writes);
         self.transact(change, &changed).await?;
         if changed.is_empty() {
             return Ok(());

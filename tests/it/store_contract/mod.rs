@@ -10,6 +10,7 @@ mod damage;
 mod feed;
 mod lists;
 mod postgres;
+mod races;
 mod rows;
 mod slots;
 mod sqlite;
@@ -84,6 +85,12 @@ macro_rules! store_contract {
             feed::a_reader_that_reads_on_is_told_nothing_twice_and_nothing_of_a_failed_change,
             feed::concurrent_changes_are_all_told_to_a_reader_that_reads_along,
             feed::a_commit_wakes_whoever_waits,
+            races::of_alerts_that_say_the_same_at_once_one_is_raised,
+            races::of_the_last_operator_tokens_one_stays_however_many_are_removed_at_once,
+            races::a_notice_is_leased_to_one_of_those_who_ask_at_once,
+            races::a_named_request_is_one_of_those_that_come_at_once,
+            races::a_chain_that_many_begin_at_once_has_one_beginning,
+            races::writers_that_hold_what_the_other_waits_for_both_get_through,
             damage::an_edited_row_is_damaged_and_says_nothing_of_itself,
         }
     };

@@ -231,10 +231,10 @@ async fn an_installation_without_its_extension_is_damaged() {
     assert_eq!(found, Err(store::StoreError::Damaged));
 }
 
-const CANARY: &str = "canary-\"7f3a\\\n\u{e4}-of-a-value-that-must-not-be-on-disk";
+pub(super) const CANARY: &str = "canary-\"7f3a\\\n\u{e4}-of-a-value-that-must-not-be-on-disk";
 
 /// Whether any of the files holds a text in a form that could be read back; the names of forms and files that do.
-fn found(files: &[PathBuf], text: &str) -> Vec<String> {
+pub(super) fn found(files: &[PathBuf], text: &str) -> Vec<String> {
     let mut forms = vec![
         ("raw", text.as_bytes().to_vec()),
         ("hex", HEXLOWER.encode(text.as_bytes()).into_bytes()),

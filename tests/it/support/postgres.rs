@@ -63,8 +63,10 @@ pub struct Cluster {
 /// How a server is started beside the defaults of tests.
 #[derive(Default)]
 pub struct ClusterOptions {
-    /// Listens on loopback with this certificate and key.
+    /// Listens on loopback, with this certificate and key.
     pub tls: Option<(String, String)>,
+    /// Listens on loopback.
+    pub listens: bool,
 }
 
 /// A database in it that nobody has used yet. Dropped with this value.
@@ -124,15 +126,18 @@ impl Cluster {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper"]);
         let (mut listen, mut port) = ("", 5432);
+        if options.listens || options.tls.is_some() {
+            (listen, port) = ("127.0.0.1", free_port());
+            command.args(["-p", &port.to_string()]);
+        }
         if let Some((certificate, key)) = &options.tls {
             fs::write(base.join("server.pem"), certificate).unwrap();
             fs::write(base.join("server.key"), key).unwrap();
             super::instance::set_mode(&base.join("server.key"), 0o600);
-            (listen, port) = ("127.0.0.1", free_port());
             for (name, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
                 command.arg("-c").arg(format!("{name}={}", base.join(file).display()));
             }
-            command.args(["-c", "ssl=on", "-p", &port.to_string()]);
+            command.args(["-c", "ssl=on"]);
         }
         let (bin, version) = installed();
         let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{version}"));

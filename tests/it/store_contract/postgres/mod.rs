@@ -1,5 +1,11 @@
 //! The suite over PostgreSQL, and what only a database with many writers has to promise.
 
+mod feed;
+mod opening;
+mod outage;
+mod silence;
+mod waiting;
+
 use kiket_sidecar::crypto::chain::ChainKey;
 use kiket_sidecar::store::{self, OpenError, SharedStore};
 use sqlx::Connection;
