@@ -35,7 +35,7 @@ start() {
 }
 end() {
     children=$(cat /proc/"$server"/task/*/children)
-    kill -"$1" "$server" $children
+    kill -"$1" "$server" $children 2>/dev/null
     wait "$server"
     for child in $children; do while [ -s "/proc/$child/cmdline" ]; do sleep 0.01; done; done
 }
@@ -46,6 +46,7 @@ while read -r order; do
     start) start "$@" ;;
     esac
 done
+exec >/dev/null 2>&1 # nobody reads it any more
 end QUIT
 rm -rf "$BASE"
 "#;
