@@ -1,5 +1,6 @@
 //! Whether many instances over one database deliver as one: changes, outages, and reads that only together are many.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use kiket_sidecar::app::StartError;
@@ -102,10 +103,17 @@ fn at(sorted: &[Duration], percent: usize) -> Duration {
 
 fn report(what: &str, lags: &[Duration]) {
     let (median, last, worst) = (at(lags, 50), at(lags, 99), at(lags, 100));
-    println!(
+    say(&format!(
         "{what}: {} lags, median {median:?}, p99 {last:?}, worst {worst:?}",
         lags.len()
-    );
+    ));
+}
+
+/// A figure for whoever reads the run.
+fn say(line: &str) {
+    std::io::stdout()
+        .write_all(format!("fleet: {line}\n").as_bytes())
+        .unwrap();
 }
 
 /// Asks until it is so.
@@ -180,7 +188,7 @@ fn an_outage_fails_no_warm_delivery_and_the_server_s_return_needs_no_restart() {
         until("it is delivered", || fleet.delivered(proxy).as_deref() == Some("after"));
         assert_eq!(proxy.deliver("cold", b"{}").status, 200);
     }
-    println!("caught up {:?} after the server's return", back.elapsed());
+    say(&format!("caught up {:?} after the server's return", back.elapsed()));
     let chain = fleet.admin.must("GET", "/secrets/audit/verify", &Value::Null);
     assert_eq!(chain["status"], "intact", "{chain}");
 }

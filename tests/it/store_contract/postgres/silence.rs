@@ -74,7 +74,9 @@ async fn a_value_is_nowhere_that_the_server_writes_in_no_readable_form() {
         .rotate(&asker, value("another value"), Overlap::Keep, None)
         .await;
     rotated.unwrap();
-    let sealed = store.slots(&[place.clone()]).await.unwrap()[0].sealed.clone();
+    let sealed = store.slots(std::slice::from_ref(&place)).await.unwrap()[0]
+        .sealed
+        .clone();
     let all = written(&database, folder.path());
     assert_eq!(found(&all, CANARY), [""; 0]);
     let plain = found(&all, scope_id);
