@@ -1,10 +1,8 @@
 //! Whether a kill in the middle of writes loses anything that was acknowledged, or leaves half of anything behind.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -17,7 +15,6 @@ use kiket_sidecar::domain::id::{OrganizationId, ScopeId};
 use kiket_sidecar::domain::key::SecretKey;
 use kiket_sidecar::domain::scope::{Owner, Scope, Slot};
 use kiket_sidecar::store::{self, SharedStore};
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -74,18 +71,6 @@ fn whole_answer(admin: SocketAddr, bytes: &[u8]) -> Option<Value> {
     stream.read_to_end(&mut answer).ok()?; // a connection ends with its answer
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     serde_json::from_slice(&answer[body..]).ok()
-}
-
-/// Waits until nobody holds the database: whoever had it gives it up when the last write is done.
-fn released(home: &Path) {
-    let lock = File::open(home.join("kiket.db.lock")).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
-}
-
-/// Opens the database of a process that is gone, as the next one would.
-async fn reopened(home: &Path, keyring: &Keyring) -> SharedStore {
-    let url = format!("sqlite:{}/kiket.db", home.display());
-    store::open(&url, keyring.chain_key()).await.unwrap()
 }
 
 /// Versions of the keys as they stand, after the chains were found whole, and an entry for each version of each key.
@@ -163,11 +148,13 @@ fn a_kill_in_the_middle_of_writes_loses_nothing_acknowledged_and_no_entry() {
             acknowledged.insert(writer, version);
             total += 1;
         }
+        home.database.released();
         let standing = runtime.block_on(async {
-            let store = reopened(home.path(), &keyring).await;
+            // As the next one would.
+            let store = store::open(&home.database.url(), keyring.chain_key()).await.unwrap();
             versions(&store, &keyring).await
         });
-        released(home.path());
+        home.database.released();
         for (writer, version) in &acknowledged {
             let [a, b] = keys_of(*writer).map(|key| standing[&key]);
             assert_eq!(a, b, "both or none");

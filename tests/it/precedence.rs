@@ -161,21 +161,9 @@ fn a_value_that_cannot_be_opened_ends_the_delivery_instead_of_handing_out_a_wide
     assert!(endpoint.received().is_empty());
 }
 
-/// Runs SQL on an instance's database as somebody who has got at the file.
+/// Runs SQL on an instance's database as somebody who has got at it.
 fn damage(instance: &Instance, sql: &'static str) {
-    use sqlx::{ConnectOptions, Connection};
-
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(instance.dir.path().join("kiket.db"));
-        let mut connection = options.connect().await.unwrap();
-        let done = sqlx::query(sql).execute(&mut connection).await.unwrap();
-        assert!(done.rows_affected() > 0);
-        connection.close().await.unwrap();
-    });
+    assert!(instance.database.damage(sql) > 0);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
     if stated("application_name").is_none() {
         options = options.application_name("kiket");
     }
+    // What the server notices along the way is nothing that an operator has to know.
+    let options = options.options([("client_min_messages", "warning")]);
     Ok(options.disable_statement_logging())
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::QueryBuilder;
+
 use super::super::row::{self, Columns, chain_of, signed};
 use super::super::{
     AuditQuery, ChainHead, CheckpointRow, LinkedEntry, Listed, Page, StoreError, Tenancy, UseCount, UseQuery,
 };
 use super::read::{before, listed, one_more, owner};
-use super::{Connection, Pool, dialect, failed};
+use super::{Connection, Database, Pool, dialect, failed};
 use crate::crypto::chain::{ChainKey, GENESIS, Link};
 use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
 use crate::domain::id::OrganizationId;
 use crate::domain::time::Timestamp;
+
+/// The most entries that one statement inserts: each has seventeen parameters, of which a statement may have so many.
+const INSERTED_MAX: usize = 500;
 
 /// Appends entries to their chains, each link over the one before. Belongs at the end of a transaction: the heads are
 /// held from here on, in the order of their names, so that two writers never wait for each other.
@@ -27,15 +32,18 @@ pub(super) async fn append(tx: &mut Connection, key: &ChainKey, entries: Vec<Aud
             *head = standing;
         }
     }
+    let mut links = Vec::with_capacity(entries.len());
     for entry in entries {
-        let chain = chain_of(entry.organization.as_ref());
-        let Some((sequence, hash)) = heads.get_mut(chain) else {
+        let Some((sequence, hash)) = heads.get_mut(chain_of(entry.organization.as_ref())) else {
             continue; // every entry's chain was put in above
         };
         *sequence = sequence.checked_add(1).ok_or(StoreError::Damaged)?;
         let link = key.link(hash, *sequence, &entry);
-        insert(tx, chain, *sequence, &entry, &link).await?;
         *hash = link.hash;
+        links.push((*sequence, entry, link));
+    }
+    for together in links.chunks(INSERTED_MAX) {
+        insert(tx, together).await?;
     }
     for (chain, (sequence, hash)) in heads {
         let query = sqlx::query(
@@ -48,36 +56,33 @@ pub(super) async fn append(tx: &mut Connection, key: &ChainKey, entries: Vec<Aud
     Ok(())
 }
 
-async fn insert(
-    tx: &mut Connection,
-    chain: &str,
-    sequence: u64,
-    entry: &AuditEntry,
-    link: &Link,
-) -> Result<(), StoreError> {
-    let query = sqlx::query(
+/// Inserts entries with one statement: while they are inserted, their chains are held.
+async fn insert(tx: &mut Connection, links: &[(u64, AuditEntry, Link)]) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Database>::new(
         "INSERT INTO audit (chain, sequence, at, actor_id, actor_name, action, source, outcome, scope, subject, key, \
-         version, external, destination, count, hash, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         version, external, destination, count, hash, mac) ",
     );
-    let query = query
-        .bind(chain)
-        .bind(signed(sequence))
-        .bind(signed(entry.at.0))
-        .bind(entry.actor.id.as_str())
-        .bind(entry.actor.name.as_str())
-        .bind(entry.action.name())
-        .bind(entry.source.name())
-        .bind(entry.outcome.name())
-        .bind(entry.scope.map(|scope| scope.name()))
-        .bind(entry.subject.as_ref().map(|id| id.as_str()))
-        .bind(entry.key.as_ref().map(|key| key.as_str()))
-        .bind(entry.version.map(signed))
-        .bind(i64::from(entry.external))
-        .bind(entry.delivered.as_ref().map(|delivered| delivered.destination.as_str()))
-        .bind(entry.delivered.as_ref().map(|delivered| signed(delivered.count)))
-        .bind(&link.hash[..])
-        .bind(&link.mac[..]);
+    query.push_values(links, |mut row, (sequence, entry, link)| {
+        row.push_bind(chain_of(entry.organization.as_ref()))
+            .push_bind(signed(*sequence))
+            .push_bind(signed(entry.at.0))
+            .push_bind(entry.actor.id.as_str())
+            .push_bind(entry.actor.name.as_str())
+            .push_bind(entry.action.name())
+            .push_bind(entry.source.name())
+            .push_bind(entry.outcome.name())
+            .push_bind(entry.scope.map(|scope| scope.name()))
+            .push_bind(entry.subject.as_ref().map(|id| id.as_str()))
+            .push_bind(entry.key.as_ref().map(|key| key.as_str()))
+            .push_bind(entry.version.map(signed))
+            .push_bind(i64::from(entry.external))
+            .push_bind(entry.delivered.as_ref().map(|delivered| delivered.destination.as_str()))
+            .push_bind(entry.delivered.as_ref().map(|delivered| signed(delivered.count)))
+            .push_bind(&link.hash[..])
+            .push_bind(&link.mac[..]);
+    });
+    // The text for one entry is always the same, and worth keeping.
+    let query = query.build().persistent(links.len() == 1);
     query.execute(&mut *tx).await.map(drop).map_err(failed)
 }
 

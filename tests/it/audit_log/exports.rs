@@ -375,8 +375,7 @@ fn an_export_of_fifty_thousand_entries_holds_a_page_of_them() {
     let keyring = Keyring::parse(&fs::read_to_string(home.path().join("master.key")).unwrap()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let url = format!("sqlite:{}/kiket.db", home.path().display());
-        let store = store::open(&url, keyring.chain_key()).await.unwrap();
+        let store = store::open(&home.database.url(), keyring.chain_key()).await.unwrap();
         store.record((1..=ENTRIES).map(entry).collect()).await.unwrap();
     });
     drop(runtime);

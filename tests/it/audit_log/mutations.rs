@@ -211,10 +211,10 @@ fn removed_swapped_and_cut_entries_are_found() {
             head_to(5) + &delete("sequence > 5"),
             cut(5),
         ),
-        ("everything", delete("1"), cut(0)),
+        ("everything", delete("1 = 1"), cut(0)),
         (
             "everything, with the head",
-            delete("1") + "; DELETE FROM chain_heads WHERE chain = 'org'",
+            delete("1 = 1") + "; DELETE FROM chain_heads WHERE chain = 'org'",
             Some(Finding::Cut { last: 0, expected: 5 }),
         ),
         (

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,28 +20,44 @@ use kiket_sidecar::store::{
     InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery,
     SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
+use super::database::Database;
 use super::instance::{Instance, Options};
 
 /// Longer than anything takes; a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// SQLite behind gates, and an own copy of the keys that its instance has.
+/// A store behind gates, and an own copy of the keys that its instance has.
 pub struct Gated {
     pub store: Arc<GatedStore>,
     pub keyring: Arc<Keyring>,
     runtime: Option<Runtime>,
-    dir: TempDir,
+    database: Database,
+    _dir: TempDir,
 }
 
 pub struct GatedStore {
     inner: SharedStore,
+    runtime: Handle,
     gates: Mutex<Gates>,
+}
+
+/// A call on the runtime that the store was opened on, whoever asks: an instance's ends with it.
+struct On<'a, F> {
+    runtime: &'a Handle,
+    call: Pin<&'a mut F>,
+}
+
+impl<F: Future> Future for On<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let _within = self.runtime.enter();
+        self.call.as_mut().poll(context)
+    }
 }
 
 #[derive(Default)]
@@ -88,31 +106,26 @@ impl Gated {
             .enable_all()
             .build()
             .unwrap();
-        let url = format!("sqlite:{}/kiket.db", dir.path().display());
-        let inner = runtime.block_on(store::open(&url, keyring.chain_key())).unwrap();
+        let database = Database::fresh(dir.path());
+        let inner = runtime
+            .block_on(store::open(&database.url(), keyring.chain_key()))
+            .unwrap();
         Self {
             store: Arc::new(GatedStore {
                 inner,
+                runtime: runtime.handle().clone(),
                 gates: Mutex::default(),
             }),
             keyring: Arc::new(keyring),
             runtime: Some(runtime),
-            dir,
+            database,
+            _dir: dir,
         }
     }
 
     /// Runs SQL as somebody who has got at the database; so many rows are touched.
     pub fn damage(&self, sql: &str) -> u64 {
-        let options = SqliteConnectOptions::new().filename(self.dir.path().join("kiket.db"));
-        self.block_on(async {
-            let mut connection = options.foreign_keys(false).connect().await.unwrap();
-            let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
-                .execute(&mut connection)
-                .await
-                .unwrap_or_else(|error| panic!("{sql}: {error}"));
-            connection.close().await.unwrap();
-            done.rows_affected()
-        })
+        self.database.damage(sql)
     }
 
     /// An instance over it.
@@ -196,7 +209,11 @@ impl GatedStore {
             }
             gates.held.remove(method)
         };
-        let answer = call.await;
+        let answer = On {
+            runtime: &self.runtime,
+            call: pin!(call),
+        }
+        .await;
         if let Some(Holding { arrived, released }) = held {
             let _ = arrived.send(());
             released.await.unwrap_or(Ok(()))?;

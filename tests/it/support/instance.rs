@@ -17,6 +17,7 @@ use kiket_sidecar::telemetry::{LogFormat, LogHandle};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::database::Database;
 use super::http::{Answer, Client, once, request};
 
 /// Longer than anything takes; a test that hangs fails.
@@ -62,6 +63,7 @@ pub struct Instance {
     pub dir: TempDir,
     pub clock: Arc<HandClock>,
     pub running: Running,
+    pub database: Database,
     token: String,
     log: Log,
     handle: LogHandle,
@@ -93,12 +95,16 @@ impl Instance {
         let token_file = dir.path().join("operator.token");
         std::fs::write(&token_file, &token).unwrap();
         set_mode(&token_file, 0o600);
-        let database = format!("sqlite:{}/kiket.db", dir.path().display());
+        let database = match options.store {
+            None => Database::fresh(dir.path()),
+            Some(_) => Database::File(dir.path().join("kiket.db")), // nobody opens it
+        };
+        let url = database.url();
         let mut settings = vec![
             ("proxy_listen", "127.0.0.1:0"),
             ("admin_listen", "127.0.0.1:0"),
             ("metrics_listen", "127.0.0.1:0"),
-            ("database_url", &database),
+            ("database_url", &url),
             ("bootstrap_token_file", token_file.to_str().unwrap()),
             ("egress_allow_cidrs", "127.0.0.0/8"),
             ("dangerous_allow_http", "true"),
@@ -126,6 +132,7 @@ impl Instance {
             dir,
             clock,
             running,
+            database,
             token,
             log,
             handle,

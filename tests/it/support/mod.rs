@@ -6,6 +6,7 @@ pub mod api;
 pub mod canary;
 pub mod captured;
 pub mod command;
+pub mod database;
 pub mod endpoint;
 pub mod external;
 pub mod gated_store;

@@ -221,16 +221,21 @@ impl Cluster {
     }
 
     fn run(&self, database: &str, sql: &str) -> u64 {
-        let (options, sql) = (self.options(database), sql.to_owned());
-        let apart = thread::spawn(move || {
-            alone(async {
-                let mut connection = options.connect().await.unwrap();
-                let done = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await;
-                done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
-            })
-        });
-        apart.join().unwrap()
+        let options = self.options(database);
+        let work = async move |sql: String| {
+            let mut connection = options.connect().await.unwrap();
+            let done = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await;
+            done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+        };
+        apart(work, sql)
     }
+}
+
+/// Runs SQL to its end, on a runtime of its own: whoever asks may be on one, or on none.
+pub fn apart(work: impl AsyncFnOnce(String) -> u64 + Send + 'static, sql: &str) -> u64 {
+    let sql = sql.to_owned();
+    let done = thread::spawn(move || alone(work(sql))).join();
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Drop for Cluster {

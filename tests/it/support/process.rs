@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::captured::Captured;
+use super::database::Database;
 use super::http::{Answer, Client, once, request};
 use super::instance::{invocation, set_mode};
 use super::operator::Operator;
@@ -21,6 +22,7 @@ pub type Settings<'a> = &'a [(&'a str, &'a str)];
 /// Where one `serve` keeps what it needs: keys, the first token, the database.
 pub struct Home {
     dir: TempDir,
+    pub database: Database,
     pub token: String,
 }
 
@@ -83,7 +85,8 @@ impl Home {
     pub fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let token = format!("bootstrap-{}", dir.path().file_name().unwrap().display());
-        let home = Self { dir, token };
+        let database = Database::fresh(dir.path());
+        let home = Self { dir, database, token };
         let keys = run(kiket(&["keys", "generate"]));
         assert_eq!(keys.code, Some(0), "{}", keys.stderr);
         home.write("master.key", &keys.stdout);
@@ -111,8 +114,7 @@ impl Home {
     /// The same, run by another program that is given with its arguments.
     pub fn serve_under(&self, runner: &[&str], settings: Settings<'_>) -> Command {
         let file = |name: &str| self.path().join(name).display().to_string();
-        let (database, keys, token) = (file("kiket.db"), file("master.key"), file("operator.token"));
-        let database = format!("sqlite:{database}");
+        let (database, keys, token) = (self.database.url(), file("master.key"), file("operator.token"));
         let mut all = vec![
             ("proxy_listen", "127.0.0.1:0"),
             ("admin_listen", "127.0.0.1:0"),
