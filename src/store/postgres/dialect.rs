@@ -1,9 +1,11 @@
 //! What PostgreSQL says in its own way: many slots asked at once, what feed and heads and leases do among many writers.
 
+use tokio::time::timeout;
+
 use super::super::SecretRow;
 use super::super::row::{self, Columns, signed};
 use super::super::{FeedPosition, OutboxRow, StoreError};
-use super::{Connection, Pool, failed, feed};
+use super::{Connection, Pool, SILENT_MAX, failed, feed};
 use crate::crypto::chain::GENESIS;
 use crate::domain::change::Changed;
 use crate::domain::scope::Slot;
@@ -39,6 +41,11 @@ pub(super) async fn changes(pool: &Pool, after: FeedPosition) -> Result<(Vec<Cha
 
 pub(super) async fn feed(tx: &mut Connection, changed: &[Changed]) -> Result<(), StoreError> {
     feed::write(tx, changed).await
+}
+
+/// A call of the port that reads, with an end: a server that fell silent does not end its own statements.
+pub(super) async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(SILENT_MAX, call).await.unwrap_or(Err(StoreError::Unavailable))
 }
 
 /// Waits until nobody else decides about `what`, until the end of the transaction. The next statement sees what they

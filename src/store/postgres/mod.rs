@@ -49,6 +49,9 @@ const WRITERS_MAX: u32 = 4;
 /// The longest that a statement, or waiting for a lock or a connection, takes.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// The longest that a call waits for a server that says nothing at all: a connection, and a statement.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+
 /// The longest that the server keeps a transaction open in which nothing happens: an instance that stands still must
 /// not hold the end of a chain.
 const PAUSE_MAX: Duration = Duration::from_secs(5);

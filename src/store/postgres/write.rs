@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::row::chain_of;
 use super::super::{Change, OutboxRow, StoreError, Write};
-use super::{Pool, WAIT_MAX, change, dialect, failed, feed, hints, order};
+use super::{Pool, SILENT_MAX, WAIT_MAX, change, dialect, failed, feed, hints, order};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -31,7 +31,7 @@ const TOGETHER_MAX: usize = 1024;
 const ATTEMPTS_MAX: u32 = 4;
 
 /// The longest that a transaction takes, and one that removes many rows.
-const TRANSACTION_MAX: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(70));
+const TRANSACTION_MAX: (Duration, Duration) = (SILENT_MAX, Duration::from_secs(70));
 
 /// So many changes are told between two looks at what is too old in the feed.
 const TRIM_EVERY: u64 = 1_000;

@@ -8,7 +8,7 @@ use super::super::{
     LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery, SecretRow, Store,
     StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
-use super::{Adapter, audit, dialect, failed, notices, read};
+use super::{Adapter, audit, dialect, notices, read};
 use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -19,31 +19,27 @@ use crate::domain::time::Timestamp;
 #[async_trait]
 impl Store for Adapter {
     async fn health(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1")
-            .execute(self.pool())
-            .await
-            .map(drop)
-            .map_err(failed)
+        dialect::within(read::anything(self.pool())).await
     }
 
     async fn installation(&self, id: &InstallationId) -> Result<Option<InstallationSnapshot>, StoreError> {
-        read::installation(self.pool(), id).await
+        dialect::within(read::installation(self.pool(), id)).await
     }
 
     async fn extension(&self, id: &ExtensionId) -> Result<Option<ExtensionRow>, StoreError> {
-        read::extension(self.pool(), id).await
+        dialect::within(read::extension(self.pool(), id)).await
     }
 
     async fn extensions(&self, page: &Page) -> Result<Listed<ExtensionRow>, StoreError> {
-        read::extensions(self.pool(), page).await
+        dialect::within(read::extensions(self.pool(), page)).await
     }
 
     async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<InstallationRow>, StoreError> {
-        read::installations(self.pool(), tenancy, page).await
+        dialect::within(read::installations(self.pool(), tenancy, page)).await
     }
 
     async fn slots(&self, slots: &[Slot]) -> Result<Vec<SecretRow>, StoreError> {
-        dialect::slots(self.pool(), slots).await
+        dialect::within(dialect::slots(self.pool(), slots)).await
     }
 
     async fn secrets(
@@ -52,47 +48,47 @@ impl Store for Adapter {
         query: &SecretQuery,
         page: &Page,
     ) -> Result<Listed<SecretRow>, StoreError> {
-        read::secrets(self.pool(), tenancy, query, page).await
+        dialect::within(read::secrets(self.pool(), tenancy, query, page)).await
     }
 
     async fn scope_known(&self, organization: &OrganizationId, scope: Scope, id: &ScopeId) -> Result<bool, StoreError> {
-        read::scope_known(self.pool(), organization, scope, id).await
+        dialect::within(read::scope_known(self.pool(), organization, scope, id)).await
     }
 
     async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
-        read::token(self.pool(), hash).await
+        dialect::within(read::token(self.pool(), hash)).await
     }
 
     async fn token_by_id(&self, id: &str) -> Result<Option<TokenRow>, StoreError> {
-        read::token_by_id(self.pool(), id).await
+        dialect::within(read::token_by_id(self.pool(), id)).await
     }
 
     async fn tokens(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<TokenRow>, StoreError> {
-        read::tokens(self.pool(), tenancy, page).await
+        dialect::within(read::tokens(self.pool(), tenancy, page)).await
     }
 
     async fn has_operator_token(&self) -> Result<bool, StoreError> {
-        read::has_operator_token(self.pool()).await
+        dialect::within(read::has_operator_token(self.pool())).await
     }
 
     async fn organizations(&self) -> Result<Vec<OrganizationId>, StoreError> {
-        read::organizations(self.pool()).await
+        dialect::within(read::organizations(self.pool())).await
     }
 
     async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
-        read::policy(self.pool(), organization).await
+        dialect::within(read::policy(self.pool(), organization)).await
     }
 
     async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {
-        notices::alerts(self.pool(), tenancy, open_only, page).await
+        dialect::within(notices::alerts(self.pool(), tenancy, open_only, page)).await
     }
 
     async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
-        notices::alert(self.pool(), id).await
+        dialect::within(notices::alert(self.pool(), id)).await
     }
 
     async fn request(&self, id: &[u8; 32], now: Timestamp) -> Result<Option<RequestRow>, StoreError> {
-        notices::request(self.pool(), id, now).await
+        dialect::within(notices::request(self.pool(), id, now)).await
     }
 
     async fn lease_outbox(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
@@ -100,7 +96,7 @@ impl Store for Adapter {
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
-        notices::depth(self.pool()).await
+        dialect::within(notices::depth(self.pool())).await
     }
 
     async fn commit(&self, change: Change) -> Result<(), StoreError> {
@@ -117,7 +113,7 @@ impl Store for Adapter {
         from: u64,
         limit: u32,
     ) -> Result<Vec<LinkedEntry>, StoreError> {
-        audit::chain(self.pool(), organization, from, limit).await
+        dialect::within(audit::chain(self.pool(), organization, from, limit)).await
     }
 
     async fn audit(
@@ -126,23 +122,23 @@ impl Store for Adapter {
         query: &AuditQuery,
         page: &Page,
     ) -> Result<Listed<LinkedEntry>, StoreError> {
-        audit::list(self.pool(), tenancy, query, page).await
+        dialect::within(audit::list(self.pool(), tenancy, query, page)).await
     }
 
     async fn uses(&self, query: &UseQuery) -> Result<UseCount, StoreError> {
-        audit::uses(self.pool(), query).await
+        dialect::within(audit::uses(self.pool(), query)).await
     }
 
     async fn chain_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
-        audit::chain_heads(self.pool()).await
+        dialect::within(audit::chain_heads(self.pool())).await
     }
 
     async fn chain_head(&self, organization: Option<&OrganizationId>) -> Result<Option<ChainHead>, StoreError> {
-        audit::chain_head(self.pool(), organization).await
+        dialect::within(audit::chain_head(self.pool(), organization)).await
     }
 
     async fn chains(&self) -> Result<Vec<Option<OrganizationId>>, StoreError> {
-        audit::chains(self.pool()).await
+        dialect::within(audit::chains(self.pool())).await
     }
 
     async fn checkpoints(
@@ -151,7 +147,7 @@ impl Store for Adapter {
         from: u64,
         limit: u32,
     ) -> Result<Vec<CheckpointRow>, StoreError> {
-        audit::checkpoints(self.pool(), organization, from, limit).await
+        dialect::within(audit::checkpoints(self.pool(), organization, from, limit)).await
     }
 
     async fn last_checkpoint(
@@ -159,11 +155,11 @@ impl Store for Adapter {
         organization: Option<&OrganizationId>,
         before: Timestamp,
     ) -> Result<Option<CheckpointRow>, StoreError> {
-        audit::last_checkpoint(self.pool(), organization, before).await
+        dialect::within(audit::last_checkpoint(self.pool(), organization, before)).await
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {
-        dialect::changes(self.pool(), after).await
+        dialect::within(dialect::changes(self.pool(), after)).await
     }
 
     fn wake(&self) -> watch::Receiver<u64> {

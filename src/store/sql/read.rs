@@ -10,6 +10,11 @@ use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::Scope;
 use crate::domain::secret::SecretKind;
 
+/// Whether anything can be read.
+pub(super) async fn anything(pool: &Pool) -> Result<(), StoreError> {
+    sqlx::query("SELECT 1").execute(pool).await.map(drop).map_err(failed)
+}
+
 pub(super) async fn installation(pool: &Pool, id: &InstallationId) -> Result<Option<InstallationSnapshot>, StoreError> {
     let mut snapshot = pool.begin_with(dialect::SNAPSHOT).await.map_err(failed)?;
     let found = sqlx::query("SELECT * FROM installations WHERE id = $1")

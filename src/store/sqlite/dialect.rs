@@ -22,6 +22,11 @@ pub(super) const SNAPSHOT: &str = "BEGIN";
 /// Forgets named requests that have ended by `$1`.
 pub(super) const FORGET_REQUESTS: &str = "DELETE FROM requests WHERE expires_at <= $1";
 
+/// A call of the port that reads: it ends by itself, there is no network.
+pub(super) async fn within<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    call.await
+}
+
 /// Waits until nobody else decides about `what`, until the end of the transaction: there is one writer.
 pub(super) async fn alone(_: &mut SqliteConnection, _what: &str) -> Result<(), StoreError> {
     Ok(())

@@ -3,6 +3,7 @@
 mod feed;
 mod opening;
 mod outage;
+mod rotations;
 mod silence;
 mod waiting;
 

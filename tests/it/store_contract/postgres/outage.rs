@@ -6,9 +6,11 @@ use kiket_sidecar::domain::change::Changed;
 use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::store::{self, FeedPosition, StoreError};
 use sqlx::Connection;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::super::rows::{change, entry, put_secret, slot};
-use super::super::{Harness, chain_key};
+use super::super::{Harness, PATIENCE, chain_key};
 use super::Postgres;
 use crate::support::postgres::{Cluster, ClusterOptions};
 
@@ -92,4 +94,76 @@ async fn a_store_whose_connections_were_all_ended_goes_on_with_others() {
         assert_eq!(told, [Changed::Secret(place(n))]);
     }
     connection.close().await.unwrap();
+}
+
+/// Passes bytes between a store and its server. While it is silent connections stand, and nothing comes through; those
+/// from then stay silent for ever.
+struct Path {
+    port: u16,
+    silence: watch::Sender<bool>,
+}
+
+impl Path {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let path = Self {
+            port: listener.local_addr().unwrap().port(),
+            silence: watch::channel(false).0,
+        };
+        let silence = path.silence.clone();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut silenced = silence.subscribe();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    let passed = tokio::io::copy_bidirectional(&mut near, &mut far);
+                    tokio::select! {
+                        _ = passed => return,
+                        () = async { drop(silenced.wait_for(|is_silent| *is_silent).await) } => {}
+                    }
+                    std::future::pending().await // both ends stay open
+                });
+            }
+        });
+        path
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_is_unavailable_and_then_found_over_new_connections() {
+    let cluster = Cluster::start(ClusterOptions {
+        listens: true,
+        ..ClusterOptions::default()
+    });
+    let database = cluster.database();
+    let path = Path::to(cluster.port()).await;
+    let url = format!(
+        "postgres://kiket@127.0.0.1:{}/{}?sslmode=disable",
+        path.port,
+        database.name()
+    );
+    let store = store::open(&url, chain_key()).await.unwrap();
+    let place = slot("org", Scope::Project, "proj", "KEY");
+    // Connections for reading and for writing stand.
+    store.commit(change([put_secret(place.clone())])).await.unwrap();
+    let (_, position) = store.changes(FeedPosition::default()).await.unwrap();
+    path.silence.send_replace(true);
+    let silent = async {
+        tokio::join!(
+            store.changes(position.clone()),
+            store.record(vec![entry(Some("org"), 1)])
+        )
+    };
+    let (read, written) = tokio::time::timeout(PATIENCE, silent).await.expect("waits for ever");
+    assert_eq!(
+        (read, written),
+        (Err(StoreError::Unavailable), Err(StoreError::Unavailable))
+    );
+    path.silence.send_replace(false);
+    let back = async {
+        store.record(vec![entry(Some("org"), 2)]).await.unwrap();
+        assert_eq!(store.slots(&[place.clone()]).await.unwrap().len(), 1);
+        assert_eq!(store.changes(position).await.unwrap().0, []);
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("never back");
 }
