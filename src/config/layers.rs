@@ -149,8 +149,8 @@ impl Layers {
         for name in SETTINGS {
             let _ = match self.0.get(name) {
                 None => writeln!(text, "# {name} is not set"),
-                // A URL with a user in it may hold a password.
-                Some((value, source)) if *name == "database_url" && value.contains('@') => {
+                // A URL of a server may hold a password, and not only before an `@`.
+                Some((value, source)) if *name == "database_url" && !value.starts_with("sqlite:") => {
                     writeln!(text, "# {name} is set, and not shown # {source}")
                 }
                 Some((value, source)) => writeln!(text, "{name} = {} # {source}", literal(value)),
@@ -279,8 +279,10 @@ mod tests {
         for (name, (text, _)) in &layers.0 {
             assert_eq!(&again.0[name].0, text);
         }
-        let secret = read("database_url = 'postgres://u:hunter2@db/k'", &[], &[]).unwrap();
-        assert!(!secret.print().contains("hunter2") && !format!("{secret:?}").contains("hunter2"));
+        for secret in ["u:hunter2@db/k", "db/k?user=u&password=hunter2"] {
+            let secret = read(&format!("database_url = 'postgres://{secret}'"), &[], &[]).unwrap();
+            assert!(!secret.print().contains("hunter2") && !format!("{secret:?}").contains("hunter2"));
+        }
     }
 
     #[test]

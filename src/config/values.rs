@@ -142,13 +142,13 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
 }
 
 pub(super) fn database_url(text: &str) -> Parsed<String> {
-    let known = ["sqlite:", "postgres:", "postgresql:"]
+    let is_server = ["postgres://", "postgresql://"]
         .iter()
         .any(|scheme| text.starts_with(scheme));
-    if known {
+    if text.starts_with("sqlite:") || (is_server && Url::parse(text).is_ok()) {
         Ok(text.into())
     } else {
-        Err("a URL, for example `sqlite:/var/lib/kiket/kiket.db`")
+        Err("a URL, for example `sqlite:/var/lib/kiket/kiket.db` or `postgres://kiket@db.example.com/kiket`")
     }
 }
 
