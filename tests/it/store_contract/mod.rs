@@ -60,6 +60,7 @@ macro_rules! store_contract {
             slots::slots_are_asked_many_at_a_time_and_each_row_comes_once,
             slots::slots_of_one_question_are_read_in_one_snapshot,
             slots::an_installation_comes_with_its_extension_or_not_at_all,
+            slots::an_installation_and_its_extension_are_read_in_one_snapshot,
             slots::a_scope_is_known_once_anything_of_the_organization_names_it,
             lists::an_organization_lists_its_own_secrets_only_and_never_a_partners,
             lists::an_organization_lists_its_own_installations_only,

@@ -123,6 +123,43 @@ pub async fn an_installation_comes_with_its_extension_or_not_at_all(harness: &im
     assert_eq!(snapshot.extension, extension("com.example.a", 2));
 }
 
+pub async fn an_installation_and_its_extension_are_read_in_one_snapshot(harness: &impl Harness) {
+    let store = harness.open(chain_key()).await;
+    let id = InstallationId::parse("ins").unwrap();
+    let writes = [put_extension("com.example.a"), put_installation("ins", "org")];
+    store.commit(change(writes)).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (store, stop) = (SharedStore::clone(&store), Arc::clone(&stop));
+        tokio::spawn(async move {
+            for version in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let writes = [
+                    Write::Extension {
+                        row: extension("com.example.a", version + 1),
+                        expected: Some(version),
+                    },
+                    Write::Installation {
+                        row: installation("ins", "org", version + 1),
+                        expected: Some(version),
+                    },
+                ];
+                store.commit(change(writes)).await.unwrap();
+            }
+        })
+    };
+    let mut seen = 1;
+    while seen < 100 {
+        let snapshot = store.installation(&id).await.unwrap().unwrap();
+        seen = snapshot.extension.version;
+        assert_eq!(snapshot.installation.installation.version, seen);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+}
+
 pub async fn a_scope_is_known_once_anything_of_the_organization_names_it(harness: &impl Harness) {
     let store = harness.open(chain_key()).await;
     let known = async |of: &str, scope: Scope, id: &str| {

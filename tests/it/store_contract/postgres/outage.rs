@@ -162,7 +162,7 @@ async fn a_server_that_falls_silent_is_unavailable_and_then_found_over_new_conne
     path.silence.send_replace(false);
     let back = async {
         store.record(vec![entry(Some("org"), 2)]).await.unwrap();
-        assert_eq!(store.slots(&[place.clone()]).await.unwrap().len(), 1);
+        assert_eq!(store.slots(std::slice::from_ref(&place)).await.unwrap().len(), 1);
         assert_eq!(store.changes(position).await.unwrap().0, []);
     };
     tokio::time::timeout(PATIENCE, back).await.expect("never back");
