@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use kiket_sidecar::domain::change::Changed;
 use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::store::{self, FeedPosition, StoreError};
@@ -144,25 +145,27 @@ async fn a_server_that_falls_silent_is_unavailable_and_then_found_over_new_conne
     );
     let store = store::open(&url, chain_key()).await.unwrap();
     let place = slot("org", Scope::Project, "proj", "KEY");
-    // Connections for reading and for writing stand.
     store.commit(change([put_secret(place.clone())])).await.unwrap();
     let (_, position) = store.changes(FeedPosition::default()).await.unwrap();
+    // As many at once as there are connections, and more: all of them stand then, and all of them fall silent.
+    let ask_all = || join_all((0..16).map(|_| store.slots(std::slice::from_ref(&place))));
+    let write_all = || join_all((0..16).map(|n| store.record(vec![entry(Some(&format!("org_{n}")), 1)])));
+    let standing = join(ask_all(), write_all()).await;
+    assert!(standing.0.iter().all(Result::is_ok) && standing.1.iter().all(Result::is_ok));
     path.silence.send_replace(true);
-    let silent = async {
-        tokio::join!(
-            store.changes(position.clone()),
-            store.record(vec![entry(Some("org"), 1)])
-        )
-    };
-    let (read, written) = tokio::time::timeout(PATIENCE, silent).await.expect("waits for ever");
-    assert_eq!(
-        (read, written),
-        (Err(StoreError::Unavailable), Err(StoreError::Unavailable))
+    let silent = join(join(ask_all(), write_all()), store.changes(position.clone()));
+    let ((read, written), told) = tokio::time::timeout(PATIENCE, silent).await.expect("waits for ever");
+    assert!(read.into_iter().all(|read| read == Err(StoreError::Unavailable)));
+    assert!(
+        written
+            .into_iter()
+            .all(|written| written == Err(StoreError::Unavailable))
     );
+    assert_eq!(told, Err(StoreError::Unavailable));
     path.silence.send_replace(false);
     let back = async {
-        store.record(vec![entry(Some("org"), 2)]).await.unwrap();
-        assert_eq!(store.slots(std::slice::from_ref(&place)).await.unwrap().len(), 1);
+        while store.record(vec![entry(Some("org"), 2)]).await.is_err() {}
+        while store.slots(std::slice::from_ref(&place)).await.is_err() {}
         assert_eq!(store.changes(position).await.unwrap().0, []);
     };
     tokio::time::timeout(PATIENCE, back).await.expect("never back");
