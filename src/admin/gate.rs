@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::auth::authenticate;
-use super::error::ApiError;
+use super::error::{ApiError, ApiProblem};
 use super::operations::Attempt;
 use super::{Control, idempotency};
 use crate::server::Peer;
@@ -24,6 +24,11 @@ pub(super) async fn pass(State(control): State<Control>, mut request: Request, n
         Err(refused) => return refused.into_response(),
     };
     caller.attempt_begins();
+    // No id and no name has it, and not every store can be asked for it.
+    let has_nul = |part: &str| part.contains("%00");
+    if has_nul(request.uri().path()) || request.uri().query().is_some_and(has_nul) {
+        return ApiError::from(ApiProblem::Malformed).into_response();
+    }
     if let Err(seconds) = control.rate_limit.0.take(caller.actor.id.clone(), control.clock.now()) {
         return ApiError::later(seconds).into_response();
     }

@@ -77,6 +77,10 @@ impl Destination {
     /// # Errors
     /// [`DestinationError`].
     pub fn parse(url: &str) -> Result<Self, DestinationError> {
+        // The parser would take some of them away, and what is stored is the text.
+        if url.contains(char::is_control) {
+            return Err(DestinationError::NotAUrl);
+        }
         let parsed = Url::parse(url).map_err(|_| DestinationError::NotAUrl)?;
         let scheme = match parsed.scheme() {
             "https" => Scheme::Https,
@@ -161,6 +165,8 @@ mod tests {
             ("", DestinationError::NotAUrl),
             ("ext.example.com", DestinationError::NotAUrl),
             ("https://", DestinationError::NotAUrl),
+            ("https://ext.example.com/\u{0}", DestinationError::NotAUrl),
+            ("https://ext.exa\tmple.com", DestinationError::NotAUrl),
             ("ftp://ext.example.com", DestinationError::Scheme),
             ("file:///etc/passwd", DestinationError::Scheme),
             ("https://user@ext.example.com", DestinationError::Excess),

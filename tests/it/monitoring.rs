@@ -294,6 +294,12 @@ fn a_rotation_that_thirty_installations_follow_raises_no_alert_warm_or_idle() {
         assert!(begun.elapsed().as_secs() < 30, "the bundles stay");
     }
     instance.set("organization", "org", "KEY", "last value");
+    // The feed tells it once more: who is delivered to before that is loaded once more, too.
+    let asked = gated.store.calls("changes");
+    while gated.store.calls("changes") < asked + 2 {
+        assert!(begun.elapsed().as_secs() < 60, "nobody reads the feed");
+        instance.metrics();
+    }
     deliver_to_all();
     let usual = loads(&gated);
     assert!(usual.len() >= 30 * 5, "{}", usual.len()); // the feed repeats what an instance did itself

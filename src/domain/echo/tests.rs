@@ -1,3 +1,5 @@
+//! Which values are found in a text, and in which forms.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;

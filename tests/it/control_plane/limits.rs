@@ -179,3 +179,35 @@ fn rotations_that_race_all_count_and_with_if_match_one_wins() {
     let now = api.get(&at("KEY")).json();
     assert_eq!(json!([now["version"], now["rotation_count"]]), json!([6, 5]));
 }
+
+#[test]
+fn a_text_that_not_every_store_can_hold_is_refused_over_every_store() {
+    let instance = Instance::start();
+    let api = Api::bootstrap(&instance);
+    for path in [
+        "/secrets/audit?actor=a%00",
+        "/secrets/audit?actor=%00&organization_id=org",
+        "/marketplace/installations/ins%00",
+        "/extensions/secrets/KEY%00?scope=project&id=p1&organization_id=org",
+    ] {
+        assert_eq!(refusal(&api.get(path)), refused(400, "malformed-request", ""), "{path}");
+    }
+    let ended = |path: &str| instance.api("DELETE", path, &Value::Null).status;
+    assert_eq!(ended("/tokens/tok%00"), 400);
+    instance.register("com.example.a", json!({"url": "https://ext.example.com"}), json!({}));
+    let body = json!({
+        "id": "ins", "extension_id": "com.example.a", "organization_id": "org", "project_id": "p1",
+        "callback_url": "https://ext.example.com/\u{0}",
+    });
+    assert_eq!(instance.api("POST", "/marketplace/installations", &body).status, 422);
+    for field in [
+        json!({"webhook_url": "https://ext.example.com/\u{0}", "webhook_signing_key": "KEY"}),
+        json!({"emails": ["ops\u{0}@example.com"]}),
+    ] {
+        assert_eq!(
+            instance.api("PUT", "/organizations/org/policy", &field).status,
+            422,
+            "{field}"
+        );
+    }
+}
