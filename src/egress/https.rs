@@ -243,7 +243,7 @@ impl From<DialError> for ExchangeError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use std::io;
     use std::net::{IpAddr, SocketAddr};
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     /// Longer than anything takes.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     struct Nobody;
 
@@ -294,7 +294,10 @@ mod tests {
         let exchanger = exchanger(&format!("http://{address}"), "127.0.0.0/8", true).unwrap();
         let request = Request::get("/v1/a?b=c").body(SecretBytes::default()).unwrap();
         let exchange = exchanger.exchange(request, 1_000, Instant::now() + within);
-        let (answer, head) = tokio::join!(exchange, host);
+        let both = async { tokio::join!(exchange, host) };
+        let (answer, head) = tokio::time::timeout(PATIENCE * 2, both)
+            .await
+            .expect("the exchange hangs");
         (answer.map(|answer| (answer.status.as_u16(), answer.body.len())), head)
     }
 
