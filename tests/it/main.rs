@@ -58,5 +58,6 @@ mod store_outage;
 mod support;
 mod vault_fake;
 mod vault_login;
+mod vault_reach;
 mod vault_source;
 mod write_free;

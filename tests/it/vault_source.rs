@@ -1,65 +1,15 @@
 //! What is made of a Vault's answers: one row per outcome, over TLS, for both versions of KV.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use kiket_sidecar::domain::provider::{ProviderFields, TargetError};
-use kiket_sidecar::domain::reference::Reference;
 use serde_json::{Value, json};
 
-use super::support::external::{Asking, PATIENCE, value, version};
+use super::support::external::{Asking, value, version};
 use super::support::pki::Authority;
-use super::support::vault::{FakeVault, Fault, Grant};
+use super::support::vault::{FakeVault, Fault, furnished, put};
 
 const LIMIT: usize = 64 * 1024;
-
-/// Settings of a provider at this Vault, asked with a token.
-fn fields(vault: &FakeVault) -> ProviderFields {
-    ProviderFields {
-        kind: "vault".into(),
-        address: vault.url(),
-        mounts: BTreeMap::from([("secret".into(), 2), ("kv".into(), 1), ("none".into(), 2)]),
-        auth_method: "token".into(),
-        credential_key: "VAULT_TOKEN".into(),
-        ca_key: "VAULT_CA".into(),
-        ..ProviderFields::default()
-    }
-}
-
-/// A Vault with `a/b` in both engines, and who may read it with the token `reader`.
-fn furnished(authority: &Authority) -> (FakeVault, Asking) {
-    let vault = FakeVault::start(authority);
-    vault.root(|root| {
-        let paths = vec!["secret/".into(), "kv/".into(), "none/".into()];
-        root.token(
-            "reader",
-            0,
-            Grant {
-                paths,
-                ..Grant::default()
-            },
-        );
-        root.token(
-            "stranger",
-            0,
-            Grant {
-                paths: Vec::new(),
-                ..Grant::default()
-            },
-        );
-        put(root, json!({"f": "first"}));
-        put(root, json!({"f": "value", "g": "other"}));
-    });
-    let asking = Asking::new(fields(&vault), "reader", &authority.pem());
-    (vault, asking)
-}
-
-/// Writes `a/b` to both engines.
-fn put(root: &mut super::support::vault::Namespace, data: Value) {
-    root.put("secret", "a/b", data.clone());
-    root.put("kv", "a/b", data);
-}
 
 /// A change of the Vault or the asking before one fetch.
 type Arrange = Box<dyn Fn(&FakeVault, &mut Asking) + Send + Sync>;
@@ -371,57 +321,6 @@ fn a_value_of_64_kib_is_found_and_a_larger_one_is_too_large() {
 }
 
 #[test]
-fn a_vault_that_cannot_be_reached_or_trusted_gets_no_question() {
-    let authority = Authority::new("dev CA");
-    let stranger = Authority::new("unknown CA").pem();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let (vault, asking) = furnished(&authority);
-    let address = vault.url();
-    for (what, authority, address, allow, outcome) in [
-        (
-            "another CA",
-            Some(stranger),
-            address.clone(),
-            "127.0.0.0/8",
-            "tls-failed",
-        ),
-        ("the system's roots", None, address.clone(), "127.0.0.0/8", "tls-failed"),
-        (
-            "a closed network",
-            Some(authority.pem()),
-            address,
-            "10.0.0.0/8",
-            "refused",
-        ),
-        (
-            "nobody",
-            Some(authority.pem()),
-            format!("https://{nobody}"),
-            "127.0.0.0/8",
-            "unreachable",
-        ),
-    ] {
-        let asking = Asking {
-            fields: ProviderFields {
-                address,
-                ..fields(&vault)
-            },
-            credential: asking.credential.clone(),
-            authority,
-            allow,
-            allow_http: true,
-            clock: asking.clock.clone(),
-        };
-        assert_eq!(asking.open().outcome("vault:secret/a/b#f"), outcome, "{what}");
-    }
-    assert_eq!(vault.asked(), []);
-    assert_eq!(asking.open().outcome("vault:secret/a/b#f"), "found");
-}
-
-#[test]
 fn a_vault_that_does_not_answer_in_time_is_left() {
     let (vault, asking) = furnished(&Authority::new("dev CA"));
     vault.fail("secret/", &[Fault::Stall]);
@@ -429,19 +328,6 @@ fn a_vault_that_does_not_answer_in_time_is_left() {
     let fetched = asker.fetch_within("vault:secret/a/b#f", Duration::from_millis(200));
     assert_eq!(fetched.name(), "timeout");
     assert_eq!(asker.outcome("vault:secret/a/b#f"), "found");
-}
-
-#[test]
-fn a_redirect_is_not_followed() {
-    let authority = Authority::new("dev CA");
-    let (vault, asking) = furnished(&authority);
-    let (elsewhere, _) = furnished(&authority);
-    vault.fail(
-        "secret/",
-        &[Fault::Redirect(format!("{}/v1/secret/data/a/b", elsewhere.url()))],
-    );
-    assert_eq!(asking.open().outcome("vault:secret/a/b#f"), "redirected");
-    assert_eq!(elsewhere.tls().sessions().len(), 0);
 }
 
 #[test]
@@ -481,71 +367,4 @@ fn a_value_that_was_replaced_is_another_version() {
             .all(|versions| versions[0].name().unwrap().starts_with("1@"))
     );
     assert!(anew[0] != once_more[0] && anew[1] == third[1]);
-}
-
-#[test]
-fn nothing_outside_a_providers_prefix_reaches_the_vault() {
-    let (vault, mut asking) = furnished(&Authority::new("dev CA"));
-    asking.fields.path_prefix = "kiket/a".into();
-    asking.fields.mounts = BTreeMap::from([("secret".into(), 2)]);
-    let asker = asking.open();
-    let texts = [
-        "vault:secret/kiket/a/../b#f",
-        "vault:secret/kiket/a/%2e%2e/b#f",
-        "vault:secret/kiket/a/..%2fb#f",
-        "vault:secret/kiket/a//b#f",
-        "vault:secret/kiket/a/./b#f",
-        "vault:secret//kiket/a#f",
-        "vault:secret/kiket/a/b?version=1#f",
-        "vault:secret/kiket/ab#f",
-        "vault:secret/kiket#f",
-        "vault:secret/a/b#f",
-        "vault:kv/kiket/a#f",
-        "vault:sys/kiket/a#f",
-        "vault:../sys/kiket/a#f",
-        "gsm:projects/kiket/secrets/a",
-        "secret/kiket/a/../b",
-        "secret/kiket/b",
-        "kv/kiket/a",
-    ];
-    let parsed = texts.iter().filter_map(|text| Reference::parse(text).ok());
-    let vault_reference = |mount: &str, path: &str, field: &str| Reference::Vault {
-        mount: mount.into(),
-        path: path.into(),
-        field: field.into(),
-        version: None,
-    };
-    // What no parser made: as if a stored reference had been tampered with.
-    let made = [
-        vault_reference("secret", "kiket/a/../../b", "f"),
-        vault_reference("secret", "kiket/a/%2e%2e/b", "f"),
-        vault_reference("secret", "kiket/a//b", "f"),
-        vault_reference("secret", "kiket/a/b?version=1", "f"),
-        vault_reference("secret", "kiket/a/b HTTP/1.1\r\nX-Vault-Token: t\r\n\r\n", "f"),
-        vault_reference("..", "kiket/a/b", "f"),
-        vault_reference("secret/data", "kiket/a/b", "f"),
-        Reference::Path("secret/kiket/a/../../b".into()),
-    ];
-    for escape in parsed.chain(made) {
-        let refused: Result<_, TargetError> = asker.try_fetch(&escape, PATIENCE);
-        assert!(refused.is_err(), "{escape:?}");
-    }
-    assert_eq!(vault.asked(), []);
-    for within in [
-        "vault:secret/kiket/a/b#f@2",
-        "secret/kiket/a/c",
-        "vault:secret/kiket/a#f",
-    ] {
-        assert_eq!(asker.outcome(within), "dangling", "{within}");
-    }
-    let read = vault.take();
-    assert_eq!(
-        read,
-        [
-            "GET auth/token/lookup-self",
-            "GET secret/data/kiket/a/b?version=2",
-            "GET secret/data/kiket/a/c",
-            "GET secret/data/kiket/a",
-        ]
-    );
 }

@@ -2,6 +2,7 @@
 //!
 //! What it answers is held against Vault's own Python client in `vault_fake`.
 
+mod furnished;
 mod kv;
 mod namespace;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
+pub use furnished::{fields, furnished, put};
 pub use namespace::{Grant, Namespace};
 
 use super::endpoint::{Endpoint, answer};
