@@ -233,6 +233,10 @@ const RESERVED: &[(&[&str], &[&str])] = &[
         &["clock.rs"],
     ),
     (&[concat!("print", "ln!("), concat!("print", "!(")], &["cli/", "demo/"]),
+    (
+        &[concat!("Egress::", "unguarded")],
+        &["egress/", "external/gsm/metadata.rs"],
+    ),
     (&[concat!("uns", "afe ")], &["domain/payload/scan/lanes/x86.rs"]),
 ];
 
