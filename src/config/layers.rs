@@ -24,6 +24,8 @@ pub const SETTINGS: &[&str] = &[
     "egress_ca_file",
     "dangerous_allow_http",
     "connect_timeout",
+    "gsm_url",
+    "gsm_metadata_url",
     "payload_bytes_max",
     "response_bytes_max",
     "connections_max",

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::domain::destination::{Destination, Scheme};
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
@@ -51,6 +52,10 @@ pub struct Config {
     pub dangerous_allow_http: bool,
     /// For one TCP connection.
     pub connect_timeout: Duration,
+    /// Where the machine's token for Google Secret Manager is shown.
+    pub gsm_url: Destination,
+    /// Where it comes from.
+    pub gsm_metadata_url: Destination,
     /// The largest invocation.
     pub payload_bytes_max: usize,
     /// The largest answer.
@@ -186,6 +191,8 @@ impl Config {
             egress_ca_file: layers.optional("egress_ca_file", values::path)?,
             dangerous_allow_http: layers.get("dangerous_allow_http", values::flag)?,
             connect_timeout: layers.get("connect_timeout", values::duration)?,
+            gsm_url: layers.get("gsm_url", values::destination)?,
+            gsm_metadata_url: layers.get("gsm_metadata_url", values::destination)?,
             payload_bytes_max: layers.get("payload_bytes_max", values::bytes)?,
             response_bytes_max: layers.get("response_bytes_max", values::bytes)?,
             connections_max: layers.get("connections_max", values::count)?,
@@ -251,6 +258,12 @@ impl Config {
             return Err(ConfigError::Rule {
                 setting: "buffered_bytes_max",
                 reason: "must not be less than payload_bytes_max, or the largest payload could never be delivered",
+            });
+        }
+        if self.gsm_url.scheme == Scheme::Http && !self.dangerous_allow_http {
+            return Err(ConfigError::Rule {
+                setting: "gsm_url",
+                reason: "the machine's token would cross the network readable; name an https URL",
             });
         }
         if self.smtp_url.is_some() && self.smtp_from.is_none() {
@@ -351,6 +364,11 @@ mod tests {
 
     #[test]
     fn mail_needs_a_sender() {
+        assert_eq!(rule(&[("gsm_url", "http://127.0.0.1:1")]), Some("gsm_url"));
+        assert_eq!(
+            rule(&[("gsm_url", "http://127.0.0.1:1"), ("dangerous_allow_http", "true")]),
+            None
+        );
         assert_eq!(rule(&[("smtp_url", "smtps://mail.example.com")]), Some("smtp_from"));
         let both = [("smtp_url", "smtps://mail.example.com"), ("smtp_from", "a@example.com")];
         assert_eq!(rule(&both), None);

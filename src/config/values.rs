@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 use url::{Host, Url};
 
+use crate::domain::destination::Destination;
+
 /// Where to accept connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -212,6 +214,10 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
         .ok_or("a number from 1 to 1000000")
 }
 
+pub(super) fn destination(text: &str) -> Parsed<Destination> {
+    Destination::parse(text).map_err(|_| "a URL without user name, query and fragment, for example `https://host`")
+}
+
 pub(super) fn smtp_url(text: &str) -> Parsed<SmtpUrl> {
     let parsed = || {
         // Only with a scheme that the URL standard knows is a host read as one.
@@ -328,6 +334,24 @@ mod tests {
         assert!(cidrs("10.0.0.0/33").is_err());
         assert!(listeners("").is_err() && listeners("unix:relative").is_err() && listeners("localhost").is_err());
         assert_eq!(listeners("unix:/a,127.0.0.1:0").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_destination_is_a_url_of_a_host_and_nothing_else() {
+        let parsed = |text: &str| destination(text).map(|to| (to.origin().to_string(), to.path_prefix));
+        let google = ("https://secretmanager.googleapis.com:443".into(), String::new());
+        assert_eq!(parsed("https://secretmanager.googleapis.com"), Ok(google));
+        let other = ("http://127.0.0.1:8081".into(), "/google".into());
+        assert_eq!(parsed("http://127.0.0.1:8081/google/"), Ok(other));
+        for bad in [
+            "",
+            "metadata.google.internal",
+            "ftp://host",
+            "http://u:p@host",
+            "http://host?x",
+        ] {
+            assert!(destination(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

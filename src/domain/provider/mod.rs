@@ -2,7 +2,7 @@
 //!
 //! A tenant names the host, so a provider's credentials are always secrets of that organization, at organization scope
 //! and never references themselves: a token of the process would be handed to whoever the tenant names. The one
-//! exception, [`GsmAuth::Metadata`], goes to Google's own address only, and needs an operator
+//! exception, [`GsmAuth::Metadata`], goes to Google's own address or the operator's only, and needs an operator
 //! ([`Provider::needs_operator`]).
 
 mod outcome;
@@ -279,7 +279,11 @@ impl Provider {
         }
     }
 
-    /// Whether only an operator may set it up: it is asked as the machine, which all tenants share.
+    /// Whether only a platform operator may set it up: it is asked as the machine, which all tenants share.
+    ///
+    /// Whoever writes providers asks this of the settings that are there *and* of those that take their place: an org
+    /// admin who may edit a provider that an operator set up, its `path_prefix` above all, reads as the machine
+    /// whatever the machine may read. Deleting one takes no operator.
     #[must_use]
     pub const fn needs_operator(&self) -> bool {
         self.credential_key().is_none()

@@ -156,12 +156,16 @@ fn gsm(fields: &ProviderFields) -> Result<GsmSettings, ProviderError> {
         secret_prefix: secret_prefix.to_owned(),
         auth: gsm_auth(fields)?,
     };
-    // The machine's token must not be carried to a host that somebody named.
-    if settings.auth == GsmAuth::Metadata && settings.address != address(GSM_ADDRESS)? {
-        return Err(ProviderError::new(
-            "address",
-            "Google's own where the method is metadata",
-        ));
+    // The machine's token must not be carried to a host that somebody named, nor to one that somebody vouches for. An
+    // operator whose Google is elsewhere says so to the process (`gsm_url`).
+    if settings.auth == GsmAuth::Metadata {
+        unsaid("ca_key", &fields.ca_key)?;
+        if settings.address != address(GSM_ADDRESS)? {
+            return Err(ProviderError::new(
+                "address",
+                "Google's own where the method is metadata",
+            ));
+        }
     }
     Ok(settings)
 }
@@ -418,6 +422,10 @@ mod tests {
             ("address", |f| {
                 (f.auth_method, f.credential_key) = ("metadata".into(), String::new());
                 f.address = "https://collector.example".into();
+            }),
+            ("ca_key", |f| {
+                (f.auth_method, f.credential_key) = ("metadata".into(), String::new());
+                f.ca_key = "GOOGLE_CA".into();
             }),
         ];
         let vault_rows = both.iter().filter(|row| row.0 != "path_prefix").chain(vault_only);
