@@ -4,6 +4,7 @@
 //! breakers can stand around it. To add one: a [`Backend`](crate::domain::provider::Backend), a private
 //! module here, an arm in [`External::open`], and the outcome table in `tests/it` over it.
 
+mod gsm;
 mod open;
 mod tries;
 mod value;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use crate::domain::provider::{FetchOutcome, Target, Unavailable};
 use crate::egress::ExchangeError;
 
+pub use gsm::Machine;
 pub use open::{Credentials, External, NoRandomness, OpenError};
 pub use value::ExternalValue;
 

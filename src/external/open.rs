@@ -5,11 +5,12 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::ExternalSource;
+use super::gsm::{GsmSource, Machine};
 use super::value::Marks;
 use super::vault::VaultSource;
 use crate::clock::Clock;
 use crate::domain::destination::Destination;
-use crate::domain::provider::{Backend, Provider};
+use crate::domain::provider::{Backend, GsmAuth, GsmSettings, Provider};
 use crate::egress::{Egress, Exchanger, ExchangerError, Trust};
 
 /// What every source stands on.
@@ -19,6 +20,7 @@ pub struct External {
     clock: Arc<dyn Clock>,
     marks: Marks,
     allow_http: bool,
+    machine: Option<Machine>,
 }
 
 /// An organization's secrets that a provider's settings name, opened.
@@ -32,9 +34,9 @@ pub struct Credentials {
 /// Why a provider cannot be asked. Somebody has to change its settings or secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// This build has no adapter for it.
-    #[error("this version of kiket fetches from Vault only")]
-    Kind,
+    /// It is asked as the machine, and nobody said which that is.
+    #[error("this process has no identity of its machine")]
+    NoMachine,
     /// Its address cannot be spoken to.
     #[error("the provider's address: {0}")]
     Address(#[from] ExchangerError),
@@ -68,7 +70,17 @@ impl External {
             clock,
             marks: Marks::draw()?,
             allow_http,
+            machine: None,
         })
+    }
+
+    /// The same, with the identity of the machine for providers that an operator set up to use it.
+    #[must_use]
+    pub fn with_machine(self, machine: Machine) -> Self {
+        Self {
+            machine: Some(machine),
+            ..self
+        }
     }
 
     /// The source of a provider. Asks nobody yet.
@@ -84,7 +96,23 @@ impl External {
                 let source = VaultSource::new(settings, exchanger, credential, clock, self.marks.clone())?;
                 Ok(Arc::new(source))
             }
-            Backend::Gsm(_) => Err(OpenError::Kind),
+            Backend::Gsm(settings) => Ok(Arc::new(self.gsm(settings, credentials)?)),
+        }
+    }
+
+    fn gsm(&self, settings: &GsmSettings, credentials: Credentials) -> Result<GsmSource, OpenError> {
+        match &settings.auth {
+            GsmAuth::ServiceAccount { .. } => {
+                let exchanger = self.exchanger(&settings.address, credentials.authority.as_ref())?;
+                let credential = credentials.credential.ok_or(OpenError::CredentialMissing)?;
+                GsmSource::with_account(settings, exchanger, &credential, Arc::clone(&self.clock))
+            }
+            // Neither the address nor the authority is the tenant's: the machine's token would be shown to it.
+            GsmAuth::Metadata => {
+                let machine = self.machine.as_ref().ok_or(OpenError::NoMachine)?;
+                let exchanger = self.exchanger(machine.address(), None)?;
+                Ok(GsmSource::with_machine(settings, exchanger, machine))
+            }
         }
     }
 

@@ -27,6 +27,8 @@ vocabulary!(
         Protocol = "protocol",
         /// What stands there is no value, or the answer is not the backend's.
         WrongShape = "wrong-shape",
+        /// What came does not match the checksum that came with it.
+        Corrupted = "corrupted",
         /// The value or the answer is larger than accepted.
         TooLarge = "too-large",
         /// There is no way to log in where the provider says.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiket_sidecar::clock::Clock;
 use kiket_sidecar::domain::provider::{Provider, ProviderFields, TargetError};
 use kiket_sidecar::domain::reference::Reference;
-use kiket_sidecar::egress::{AllowList, Egress, SystemResolver, Trust};
+use kiket_sidecar::egress::{AllowList, Egress, Resolver, SystemResolver, Trust};
 use kiket_sidecar::external::{Checked, Credentials, External, ExternalSource, ExternalVersion, Fetched, OpenError};
 use rustls::RootCertStore;
 use secrecy::{ExposeSecret, SecretString};
@@ -49,16 +49,20 @@ impl Asking {
     }
 
     pub fn try_open(&self) -> Result<Asker, OpenError> {
-        let provider = Provider::parse("main", &self.fields).unwrap();
-        let control = tokio::runtime::Runtime::new().unwrap();
-        // Addresses are literals: nobody is asked for a name.
-        let resolver = Arc::new(SystemResolver::new(control.handle().clone()));
-        control.shutdown_background();
+        self.try_open_in(&self.external(RootCertStore::empty()))
+    }
+
+    /// What sources stand on, where the process itself trusts these roots.
+    pub fn external(&self, roots: RootCertStore) -> External {
         let allow = AllowList::new(vec![self.allow.parse().unwrap()]);
-        let egress = Arc::new(Egress::new(allow, resolver, PATIENCE));
-        let trust = Trust::new(Arc::new(RootCertStore::empty()));
+        let egress = Arc::new(Egress::new(allow, resolver(), PATIENCE));
+        let trust = Trust::new(Arc::new(roots));
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let external = External::new(egress, trust, clock, self.allow_http).unwrap();
+        External::new(egress, trust, clock, self.allow_http).unwrap()
+    }
+
+    pub fn try_open_in(&self, external: &External) -> Result<Asker, OpenError> {
+        let provider = Provider::parse("main", &self.fields).unwrap();
         let credentials = Credentials {
             credential: self.credential.clone().map(SecretString::from),
             authority: self.authority.clone().map(SecretString::from),
@@ -70,6 +74,14 @@ impl Asking {
     pub fn open(&self) -> Asker {
         self.try_open().unwrap()
     }
+}
+
+/// One that nobody asks: the addresses of tests are literals.
+pub fn resolver() -> Arc<dyn Resolver> {
+    let control = tokio::runtime::Runtime::new().unwrap();
+    let resolver = Arc::new(SystemResolver::new(control.handle().clone()));
+    control.shutdown_background();
+    resolver
 }
 
 impl Asker {

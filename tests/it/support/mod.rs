@@ -3,6 +3,7 @@
 pub mod allocations;
 pub mod alone;
 pub mod api;
+pub mod backend;
 pub mod canary;
 pub mod captured;
 pub mod command;
@@ -10,6 +11,7 @@ pub mod database;
 pub mod endpoint;
 pub mod external;
 pub mod gated_store;
+pub mod gsm;
 pub mod http;
 pub mod instance;
 pub mod mailbox;
