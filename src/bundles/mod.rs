@@ -127,7 +127,8 @@ impl Bundle {
             Changed::Secret(slot) => self.depends_on.slots.contains(slot),
             Changed::Extension(id) => self.depends_on.extension.as_ref() == Some(id),
             Changed::Installation(id) => self.depends_on.installation.as_ref() == Some(id),
-            Changed::Tokens => false,
+            // No reference is fetched yet, so nothing was built from a provider.
+            Changed::Tokens | Changed::Providers(_) => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::id::{ExtensionId, InstallationId};
+use super::id::{ExtensionId, InstallationId, OrganizationId};
 use super::scope::Slot;
 
 /// One thing that a committed change created, replaced or removed.
@@ -18,6 +18,8 @@ pub enum Changed {
     Installation(InstallationId),
     /// Some API token.
     Tokens,
+    /// This organization's providers: where its references are looked up.
+    Providers(OrganizationId),
 }
 
 /// What is called with a commit's changes before its answer goes out, so that the next delivery sees them.

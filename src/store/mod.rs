@@ -29,8 +29,8 @@ pub use notice::{Finding, Notice, Rotated, rotated};
 pub use position::FeedPosition;
 pub use records::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, InstallationRow, InstallationSnapshot, LinkedEntry,
-    Listed, OutboxDepth, OutboxRow, Page, PolicyRow, Predecessor, RequestRow, Role, SecretQuery, SecretRow, Tenancy,
-    TokenRow, UseCount, UseQuery, Write,
+    Listed, OutboxDepth, OutboxRow, PROVIDERS_MAX, Page, PolicyRow, Predecessor, ProviderRow, RequestRow, Role,
+    SecretQuery, SecretRow, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
 pub use watched::{CountedKey, Sightings, Watched};
 
@@ -103,6 +103,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// An organization's policy.
     async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError>;
+
+    /// An organization's providers, by name: at most [`PROVIDERS_MAX`], and a few more where writers of one moment did
+    /// not see each other.
+    async fn providers(&self, organization: &OrganizationId) -> Result<Vec<ProviderRow>, StoreError>;
 
     /// The alerts that a tenancy may see, newest first; with `open_only` those that nobody acknowledged.
     async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError>;

@@ -8,6 +8,7 @@ use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::policy::Policy;
+use crate::domain::provider::ProviderName;
 use crate::domain::scope::{Scope, Slot};
 use crate::domain::secret::SecretMeta;
 use crate::domain::time::Timestamp;
@@ -151,6 +152,30 @@ pub struct PolicyRow {
     pub policy: Policy,
     /// Starts at 1; every write bumps it.
     pub version: u64,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+    /// Authenticates the row.
+    pub mac: Vec<u8>,
+}
+
+/// The most providers of one organization.
+pub const PROVIDERS_MAX: i64 = 32;
+
+/// A stored provider of an organization: where its references are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderRow {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// What the organization calls it.
+    pub name: ProviderName,
+    /// Its settings (written and read by `secrets`; opaque here). Holds no secret.
+    pub document: String,
+    /// Whether bare paths are looked up here, as the document says; at most one of an organization.
+    pub is_default: bool,
+    /// Starts at 1; every write bumps it.
+    pub version: u64,
+    /// When it was first configured.
+    pub created_at: Timestamp,
     /// When it was last written.
     pub updated_at: Timestamp,
     /// Authenticates the row.
@@ -353,6 +378,23 @@ pub enum Write {
         row: PolicyRow,
         /// The version it replaces.
         expected: Option<u64>,
+    },
+    /// Insert or replace a provider. One more than an organization may have is a conflict, and so is a second default:
+    /// what replaces a default comes behind the write that ends it.
+    Provider {
+        /// The new row.
+        row: ProviderRow,
+        /// The version it replaces.
+        expected: Option<u64>,
+    },
+    /// Remove a provider.
+    ProviderGone {
+        /// Whose.
+        organization: OrganizationId,
+        /// Which.
+        name: ProviderName,
+        /// The version it removes.
+        expected: u64,
     },
     /// Raise an alert with its notices, unless one that says the same was raised after `quiet_since`: then nothing at
     /// all is written of it, its notices and its entry included.

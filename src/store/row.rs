@@ -2,7 +2,7 @@
 
 use super::{
     ChainHead, CheckpointRow, ExtensionRow, InstallationRow, LinkedEntry, OutboxRow, PolicyRow, Predecessor,
-    RequestRow, Role, SecretRow, StoreError, TokenRow,
+    ProviderRow, RequestRow, Role, SecretRow, StoreError, TokenRow,
 };
 use crate::crypto::chain::Link;
 use crate::crypto::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@ use crate::domain::id::{
 use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::key::{KeyError, SecretKey};
 use crate::domain::policy::Policy;
+use crate::domain::provider::{ProviderError, ProviderName};
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
@@ -64,6 +65,12 @@ impl From<IdError> for StoreError {
 
 impl From<KeyError> for StoreError {
     fn from(_: KeyError) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<ProviderError> for StoreError {
+    fn from(_: ProviderError) -> Self {
         Self::Damaged
     }
 }
@@ -186,6 +193,19 @@ pub(super) fn policy(row: &impl Columns) -> Result<PolicyRow, StoreError> {
             emails: emails.split_whitespace().map(str::to_owned).collect(),
         },
         version: row.count("version")?,
+        updated_at: row.moment("updated_at")?,
+        mac: row.bytes("mac")?,
+    })
+}
+
+pub(super) fn provider(row: &impl Columns) -> Result<ProviderRow, StoreError> {
+    Ok(ProviderRow {
+        organization: OrganizationId::parse(&row.text("organization")?)?,
+        name: ProviderName::parse(&row.text("name")?)?,
+        document: row.text("document")?,
+        is_default: flag(row.number("is_default")?)?,
+        version: row.count("version")?,
+        created_at: row.moment("created_at")?,
         updated_at: row.moment("updated_at")?,
         mac: row.bytes("mac")?,
     })
@@ -335,6 +355,7 @@ pub(super) const fn changed_kind(changed: &Changed) -> &'static str {
         Changed::Extension(_) => "extension",
         Changed::Installation(_) => "installation",
         Changed::Tokens => "tokens",
+        Changed::Providers(_) => "providers",
     }
 }
 
@@ -344,6 +365,7 @@ pub(super) fn changed(row: &impl Columns) -> Result<Changed, StoreError> {
         "extension" => Changed::Extension(ExtensionId::parse(&row.text("id")?)?),
         "installation" => Changed::Installation(InstallationId::parse(&row.text("id")?)?),
         "tokens" => Changed::Tokens,
+        "providers" => Changed::Providers(OrganizationId::parse(&row.text("id")?)?),
         _ => Changed::Everything, // a word of a later version
     })
 }

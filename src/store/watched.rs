@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery, SecretRow, SharedStore,
-    Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery, Write,
+    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow, SecretQuery, SecretRow,
+    SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
 use crate::domain::alert::Alert;
 use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
@@ -194,6 +194,10 @@ impl Store for Watched {
 
     async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
         self.inner.policy(organization).await
+    }
+
+    async fn providers(&self, organization: &OrganizationId) -> Result<Vec<ProviderRow>, StoreError> {
+        self.inner.providers(organization).await
     }
 
     async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {

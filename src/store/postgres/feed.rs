@@ -104,12 +104,17 @@ pub(super) async fn write(tx: &mut Connection, changed: &[Changed]) -> Result<()
     let id = |changed: &Changed| match changed {
         Changed::Extension(id) => Some(id.as_str().to_owned()),
         Changed::Installation(id) => Some(id.as_str().to_owned()),
+        Changed::Providers(id) => Some(id.as_str().to_owned()),
         Changed::Everything | Changed::Secret(_) | Changed::Tokens => None,
     };
     let slot = |part: fn(&Slot) -> &str| -> Vec<Option<String>> {
         let of = |changed: &'_ Changed| match changed {
             Changed::Secret(slot) => Some(part(slot).to_owned()),
-            Changed::Everything | Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens => None,
+            Changed::Everything
+            | Changed::Extension(_)
+            | Changed::Installation(_)
+            | Changed::Tokens
+            | Changed::Providers(_) => None,
         };
         changed.iter().map(of).collect()
     };

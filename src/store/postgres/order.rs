@@ -5,6 +5,8 @@
 //! which it was given: lists show it so, and others may refer to it.
 
 use super::super::Write;
+use crate::domain::id::OrganizationId;
+use crate::domain::provider::ProviderName;
 use crate::domain::scope::Slot;
 
 pub(super) fn sort(writes: &mut [Write]) {
@@ -41,11 +43,19 @@ fn place(write: &Write) -> (u8, Vec<u8>) {
         Write::OutboxDone { id } | Write::OutboxLater { id, .. } => (9, id.as_str().into()),
         Write::RequestAnswered(row) => (10, row.id.into()),
         Write::RequestGone { id } => (10, id.into()),
+        // Also where they are new: what goes makes room for what comes, and there is one default at any moment.
+        Write::ProviderGone { organization, name, .. } => (12, provider(organization, "0", name)),
+        Write::Provider { row, .. } if !row.is_default => (12, provider(&row.organization, "1", &row.name)),
+        Write::Provider { row, .. } => (12, provider(&row.organization, "2", &row.name)),
         Write::AuditPruned { organization, .. } => {
             let chain = organization.as_ref().map(|id| id.as_str().into());
             (11, chain.unwrap_or_default())
         }
     }
+}
+
+fn provider(organization: &OrganizationId, rank: &str, name: &ProviderName) -> Vec<u8> {
+    [organization.as_str(), rank, name.as_str()].join("\0").into()
 }
 
 fn secret(slot: &Slot) -> Vec<u8> {

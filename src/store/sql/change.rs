@@ -1,7 +1,7 @@
 //! How a change is applied within its transaction: its rows, what caches have to hear of, its audit entries.
 
 use super::super::{Change, StoreError, Write};
-use super::{Connection, audit, dialect, notices, rows};
+use super::{Connection, audit, dialect, notices, providers, rows};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -33,6 +33,12 @@ async fn apply_one(tx: &mut Connection, write: Write, entries: &mut Vec<AuditEnt
         Write::TokenGone { id } => rows::token_gone(tx, &id).await,
         Write::TokenUsed { id, at } => rows::token_used(tx, &id, at).await,
         Write::Policy { row, expected } => rows::policy(tx, row, expected).await,
+        Write::Provider { row, expected } => providers::put(tx, row, expected).await,
+        Write::ProviderGone {
+            organization,
+            name,
+            expected,
+        } => providers::remove(tx, &organization, &name, expected).await,
         Write::Alert {
             alert,
             quiet_since,
@@ -67,6 +73,8 @@ pub(super) fn changed(change: &Change) -> Vec<Changed> {
         Write::InstallationGone { id, .. } => Some(Changed::Installation(id.clone())),
         Write::Secret { row, .. } => Some(Changed::Secret(row.meta.slot.clone())),
         Write::Token(_) | Write::TokenGone { .. } => Some(Changed::Tokens),
+        Write::Provider { row, .. } => Some(Changed::Providers(row.organization.clone())),
+        Write::ProviderGone { organization, .. } => Some(Changed::Providers(organization.clone())),
         Write::SecretsUsed { .. }
         | Write::TokenUsed { .. }
         | Write::Policy { .. }

@@ -5,10 +5,10 @@ use tokio::sync::watch;
 
 use super::super::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery, SecretRow, Store,
-    StoreError, Tenancy, TokenRow, UseCount, UseQuery,
+    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow, SecretQuery, SecretRow,
+    Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
-use super::{Adapter, audit, dialect, notices, read};
+use super::{Adapter, audit, dialect, notices, providers, read};
 use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -77,6 +77,10 @@ impl Store for Adapter {
 
     async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
         dialect::within(read::policy(self.pool(), organization)).await
+    }
+
+    async fn providers(&self, organization: &OrganizationId) -> Result<Vec<ProviderRow>, StoreError> {
+        providers::list(self.pool(), organization).await
     }
 
     async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {

@@ -108,7 +108,8 @@ pub(super) async fn scope_known(
          WHEN 'project' THEN project ELSE organization END) \
          OR ($4 = 'extension' AND EXISTS (SELECT 1 FROM extensions WHERE id = $3)) \
          OR ($4 = 'organization' AND EXISTS (SELECT 1 FROM tokens WHERE organization = $3)) \
-         OR ($4 = 'organization' AND EXISTS (SELECT 1 FROM secrets WHERE owner = $3))",
+         OR ($4 = 'organization' AND EXISTS (SELECT 1 FROM secrets WHERE owner = $3)) \
+         OR ($4 = 'organization' AND EXISTS (SELECT 1 FROM providers WHERE organization = $3))",
     )
     .bind(organization.as_str())
     .bind(scope.name())
@@ -176,7 +177,7 @@ pub(super) async fn organizations(pool: &Pool) -> Result<Vec<OrganizationId>, St
     let named: Vec<String> = sqlx::query_scalar(
         "SELECT organization FROM installations UNION SELECT owner FROM secrets WHERE owner <> '' \
          UNION SELECT organization FROM tokens WHERE organization IS NOT NULL UNION SELECT organization FROM policies \
-         ORDER BY 1",
+         UNION SELECT organization FROM providers ORDER BY 1",
     )
     .fetch_all(pool)
     .await

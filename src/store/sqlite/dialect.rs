@@ -123,11 +123,16 @@ pub(super) async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Resu
         let id = match changed {
             Changed::Extension(id) => Some(id.as_str()),
             Changed::Installation(id) => Some(id.as_str()),
+            Changed::Providers(id) => Some(id.as_str()),
             Changed::Everything | Changed::Secret(_) | Changed::Tokens => None,
         };
         let slot = match changed {
             Changed::Secret(slot) => Some(slot),
-            Changed::Everything | Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens => None,
+            Changed::Everything
+            | Changed::Extension(_)
+            | Changed::Installation(_)
+            | Changed::Tokens
+            | Changed::Providers(_) => None,
         };
         let query =
             sqlx::query("INSERT INTO changes (kind, id, owner, scope, scope_id, key) VALUES ($1, $2, $3, $4, $5, $6)");

@@ -12,6 +12,8 @@ mod change;
 mod notices;
 #[path = "../sql/port.rs"]
 mod port;
+#[path = "../sql/providers.rs"]
+mod providers;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/rows.rs"]

@@ -10,6 +10,7 @@ mod damage;
 mod feed;
 mod lists;
 mod postgres;
+mod providers;
 mod races;
 mod rows;
 mod slots;
@@ -68,6 +69,12 @@ macro_rules! store_contract {
             lists::tombstones_are_never_listed,
             lists::pages_meet_without_gap_or_overlap_at_every_limit,
             lists::pages_stay_stable_while_rows_are_written,
+            providers::an_organization_has_its_own_providers_only_and_by_name,
+            providers::a_provider_is_replaced_and_removed_at_the_version_that_stands,
+            providers::an_organization_has_one_default_provider_at_most,
+            providers::an_organization_has_a_bounded_number_of_providers,
+            providers::a_change_of_providers_is_told_and_names_the_organization,
+            providers::an_edited_provider_is_damaged,
             tokens::a_token_is_found_by_its_hash_alone,
             tokens::a_token_is_found_by_its_id,
             tokens::the_last_operator_token_without_an_end_stays,
@@ -86,6 +93,7 @@ macro_rules! store_contract {
             feed::a_reader_that_reads_on_is_told_nothing_twice_and_nothing_of_a_failed_change,
             feed::concurrent_changes_are_all_told_to_a_reader_that_reads_along,
             feed::a_commit_wakes_whoever_waits,
+            races::of_providers_that_become_the_default_at_once_one_does,
             races::of_alerts_that_say_the_same_at_once_one_is_raised,
             races::of_the_last_operator_tokens_one_stays_however_many_are_removed_at_once,
             races::a_notice_is_leased_to_one_of_those_who_ask_at_once,

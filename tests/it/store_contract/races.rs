@@ -6,9 +6,12 @@ use kiket_sidecar::domain::alert::AlertKind;
 use kiket_sidecar::domain::audit::Actor;
 use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::domain::time::Timestamp;
-use kiket_sidecar::store::{Change, Finding, Notice, Page, RequestRow, Role, SharedStore, StoreError, Tenancy, Write};
+use kiket_sidecar::store::{
+    Change, Finding, Notice, Page, ProviderRow, RequestRow, Role, SharedStore, StoreError, Tenancy, Write,
+};
 use tokio::sync::Barrier;
 
+use super::providers::provider;
 use super::rows::{change, entry, organization, slot, token};
 use super::{Harness, chain_key};
 
@@ -50,6 +53,24 @@ pub async fn of_alerts_that_say_the_same_at_once_one_is_raised(harness: &impl Ha
         let waiting = store.outbox_depth().await.unwrap().waiting;
         let raised = alerts.rows.len() as u64;
         assert_eq!((raised, entries.len() as u64, waiting), (round, round, round));
+    }
+}
+
+pub async fn of_providers_that_become_the_default_at_once_one_does(harness: &impl Harness) {
+    let store = harness.open(chain_key()).await;
+    for round in 1..=ROUNDS {
+        let of = round.to_string();
+        let put = |n: u64| {
+            let row = ProviderRow {
+                is_default: true,
+                ..provider(&of, &format!("p{n}"), 1)
+            };
+            change([Write::Provider { row, expected: None }])
+        };
+        let results = together(&store, (0..WRITERS).map(put).collect()).await;
+        let refused = results.iter().filter(|result| **result == Err(StoreError::Conflict));
+        assert_eq!(refused.count() as u64, WRITERS - 1, "{results:?}");
+        assert_eq!(store.providers(&organization(&of)).await.unwrap().len(), 1);
     }
 }
 

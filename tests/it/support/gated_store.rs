@@ -17,8 +17,8 @@ use kiket_sidecar::domain::scope::{Scope, Slot};
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::store::{
     self, AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow,
-    InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, RequestRow, SecretQuery,
-    SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
+    InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow,
+    SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
@@ -302,6 +302,10 @@ impl Store for GatedStore {
 
     async fn policy(&self, organization: &OrganizationId) -> Result<Option<PolicyRow>, StoreError> {
         self.pass("policy", self.inner.policy(organization)).await
+    }
+
+    async fn providers(&self, organization: &OrganizationId) -> Result<Vec<ProviderRow>, StoreError> {
+        self.pass("providers", self.inner.providers(organization)).await
     }
 
     async fn alerts(&self, tenancy: &Tenancy, open_only: bool, page: &Page) -> Result<Listed<Alert>, StoreError> {
