@@ -157,7 +157,9 @@ impl From<RegistryError> for ApiError {
             RegistryError::Manifest(error) => Self::with_detail(ApiProblem::InvalidManifest, error.to_string()),
             RegistryError::IdMismatch => Self::with_detail(ApiProblem::InvalidManifest, error.to_string()),
             RegistryError::Policy(error) => Self::field(error.field, error),
-            RegistryError::DestinationRefused => Self::with_detail(ApiProblem::DestinationRefused, error.to_string()),
+            RegistryError::DestinationRefused(error) => {
+                Self::with_detail(ApiProblem::DestinationRefused, error.to_string())
+            }
             RegistryError::RequiredMissing(missing) => Self {
                 missing,
                 ..ApiProblem::RequiredSecretsMissing.into()

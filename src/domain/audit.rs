@@ -63,6 +63,16 @@ vocabulary!(
         PolicyGet = "policy.get",
         /// An organization's policy was changed.
         PolicyPut = "policy.put",
+        /// An organization's providers were listed.
+        ProviderList = "provider.list",
+        /// A provider's settings were read.
+        ProviderGet = "provider.get",
+        /// A provider was configured or changed.
+        ProviderPut = "provider.put",
+        /// A provider was removed.
+        ProviderDelete = "provider.delete",
+        /// It was tried whether a provider can be reached and takes its credential.
+        ProviderCheck = "provider.check",
         /// Alerts were listed.
         AlertList = "alert.list",
         /// An alert was raised.

@@ -3,6 +3,7 @@
 mod classify;
 mod dial;
 mod https;
+mod registered;
 mod resolve;
 pub mod roots;
 mod trust;
@@ -10,6 +11,7 @@ mod trust;
 pub use classify::{AllowList, Refusal, classify};
 pub use dial::{DialError, Egress};
 pub use https::{Answer, ExchangeError, Exchanger, ExchangerError, SecretBytes};
+pub use registered::{DestinationPolicy, DestinationRefused};
 pub use resolve::{Resolver, SystemResolver};
 pub use roots::RootsError;
 pub use trust::{BadAuthority, Trust, certificates};

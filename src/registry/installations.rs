@@ -18,6 +18,7 @@ use crate::domain::resolution::{PartnerDefaults, slots};
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta, successor};
 use crate::domain::time::Timestamp;
+use crate::egress::DestinationRefused;
 use crate::store::{Change, Listed, Page, SecretRow, Tenancy, Write};
 
 /// What to install where.
@@ -284,7 +285,7 @@ impl Registry {
     }
 
     fn check_url(&self, url: &str, manifest: &Manifest) -> Result<(), RegistryError> {
-        let destination = Destination::parse(url).map_err(|_| RegistryError::DestinationRefused)?;
+        let destination = Destination::parse(url).map_err(|_| DestinationRefused)?;
         self.check(&destination, manifest)
     }
 }

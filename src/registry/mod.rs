@@ -12,8 +12,6 @@ mod tokens;
 
 use std::sync::Arc;
 
-use url::Host;
-
 use crate::clock::Clock;
 use crate::crypto::encoding::Encoder;
 use crate::crypto::keyring::Keyring;
@@ -26,7 +24,7 @@ use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Manifest, ManifestError};
 use crate::domain::policy::PolicyError;
 use crate::domain::resolution::PartnerDefaults;
-use crate::egress::AllowList;
+use crate::egress::{DestinationPolicy, DestinationRefused};
 use crate::store::{ExtensionRow, Finding, InstallationRow, SharedStore, StoreError};
 
 pub use alerts::{AlertFilter, Health};
@@ -34,15 +32,6 @@ pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
 pub use policies::{PolicyRecord, policy_is_authentic, policy_of, sealed_policy};
 pub use tokens::{KnownToken, MadeToken, NewToken, TokenError, Tokens, sealed_token, token_is_authentic};
-
-/// Which destinations may be registered.
-#[derive(Debug, Clone, Default)]
-pub struct DestinationPolicy {
-    /// Whether plain HTTP is allowed.
-    pub allow_http: bool,
-    /// The internal networks that are open.
-    pub allow: AllowList,
-}
 
 /// The use cases over extensions and installations.
 pub struct Registry {
@@ -71,8 +60,8 @@ pub enum RegistryError {
     #[error("the manifest's id is another one than the path's")]
     IdMismatch,
     /// The destination must not be delivered to, or is none.
-    #[error("the destination is refused: an https URL to a public host is expected")]
-    DestinationRefused,
+    #[error(transparent)]
+    DestinationRefused(#[from] DestinationRefused),
     /// A rule of a policy is none. Its author has to change it.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -174,23 +163,10 @@ impl Registry {
 
     /// Whether an extension's secrets may be sent there at all. Names are vetted when they are dialled.
     fn check(&self, destination: &Destination, manifest: &Manifest) -> Result<(), RegistryError> {
-        self.check_place(destination, self.policy.allow_http && !manifest.declares_mtls())
-    }
-
-    /// Whether anything may be sent there at all.
-    fn check_place(&self, destination: &Destination, may_be_plain: bool) -> Result<(), RegistryError> {
-        if destination.scheme == Scheme::Http && !may_be_plain {
-            return Err(RegistryError::DestinationRefused);
+        if destination.scheme == Scheme::Http && manifest.declares_mtls() {
+            return Err(DestinationRefused.into());
         }
-        let literal = match destination.host {
-            Host::Domain(_) => return Ok(()),
-            Host::Ipv4(address) => address.into(),
-            Host::Ipv6(address) => address.into(),
-        };
-        self.policy
-            .allow
-            .permits(literal)
-            .map_err(|_| RegistryError::DestinationRefused)
+        Ok(self.policy.check(destination)?)
     }
 }
 

@@ -92,8 +92,7 @@ impl Registry {
             expected: "an https URL to a public host, without user name, query or fragment",
         });
         let destination = Destination::parse(url).map_err(|_| refused.clone())?;
-        self.check_place(&destination, self.policy.allow_http)
-            .map_err(|_| refused)
+        self.policy.check(&destination).map_err(|_| refused)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is done with secrets: `manage` writes and lists them, `resolve` opens them for deliveries, `explain` says where
-//! a value comes from, `report` how old they are.
+//! a value comes from, `report` how old they are, `providers` keeps where references are looked up.
 
 pub mod explain;
 pub mod lookup;
 pub mod manage;
+pub mod providers;
 pub mod report;
 pub mod resolve;

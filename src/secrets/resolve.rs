@@ -1,5 +1,7 @@
 //! Which values an installation gets: every key of its demand resolved through the scopes, recorded, then opened.
 
+mod credentials;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,8 @@ use crate::domain::scope::{Owner, ScopeHits, Slot};
 use crate::domain::secret::SecretKind;
 use crate::domain::time::Timestamp;
 use crate::store::{Change, Finding, SecretRow, SharedStore, StoreError};
+
+pub use credentials::{CredentialError, ProviderCredentials};
 
 /// The longest that a load waits for its audit entry. No plaintext is released unrecorded.
 const RECORD_WAIT: Duration = Duration::from_millis(250);
