@@ -8,6 +8,8 @@ use super::wire::ProblemDocument;
 use crate::domain::key::SecretKey;
 use crate::registry::RegistryError;
 use crate::secrets::manage::ManageError;
+use crate::secrets::providers::ProvidersError;
+use crate::secrets::resolve::ResolveError;
 use crate::store::StoreError;
 
 /// The problems of this plane.
@@ -23,6 +25,7 @@ pub(super) enum ApiProblem {
     NoPreviousVersion,
     NotExternal,
     ProviderMissing,
+    TooManyProviders,
     CounterExhausted,
     LastOperatorToken,
     RequestUnderWay,
@@ -53,6 +56,7 @@ impl ApiProblem {
             Self::NoPreviousVersion => ("no-previous-version", 409, "There is no version to go back to"),
             Self::NotExternal => ("not-external", 409, "The value stands here: there is nothing to fetch"),
             Self::ProviderMissing => ("provider-missing", 409, "No provider is configured for the reference"),
+            Self::TooManyProviders => ("too-many-providers", 409, "The organization has as many as it may"),
             Self::CounterExhausted => ("counter-exhausted", 409, "Its version is at its limit"),
             Self::LastOperatorToken => (
                 "last-operator-token",
@@ -67,7 +71,7 @@ impl ApiProblem {
             Self::MediaType => ("unsupported-media-type", 415, "This type of content is not read here"),
             Self::InvalidField => ("invalid-field", 422, "A field is missing or cannot be accepted"),
             Self::InvalidManifest => ("invalid-manifest", 422, "The manifest cannot be accepted"),
-            Self::DestinationRefused => ("destination-refused", 422, "Deliveries cannot go there"),
+            Self::DestinationRefused => ("destination-refused", 422, "Nothing can be sent there"),
             Self::Internal => ("internal", 500, "The sidecar failed"),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store does not answer"),
             Self::StoreFull => ("store-full", 507, "The store is full"),
@@ -167,6 +171,28 @@ impl From<RegistryError> for ApiError {
             RegistryError::Exhausted => ApiProblem::CounterExhausted.into(),
             RegistryError::Tampered | RegistryError::Internal => {
                 tracing::error!(%error, "a record of the registry cannot be used");
+                ApiProblem::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<ProvidersError> for ApiError {
+    fn from(error: ProvidersError) -> Self {
+        match error {
+            ProvidersError::Store(error) => error.into(),
+            ProvidersError::Unknown => ApiProblem::NotFound.into(),
+            ProvidersError::Conflict => ApiProblem::Conflict.into(),
+            ProvidersError::Count => Self::with_detail(ApiProblem::TooManyProviders, error.to_string()),
+            ProvidersError::Destination(error) => Self {
+                field: Some("address"),
+                ..Self::with_detail(ApiProblem::DestinationRefused, error.to_string())
+            },
+            ProvidersError::Busy => Self::later(1),
+            ProvidersError::Exhausted => ApiProblem::CounterExhausted.into(),
+            ProvidersError::Credential(ResolveError::Unrecorded) => ApiProblem::StoreUnavailable.into(),
+            ProvidersError::Tampered | ProvidersError::Credential(_) => {
+                tracing::error!(%error, "a provider cannot be used");
                 ApiProblem::Internal.into()
             }
         }

@@ -15,6 +15,7 @@ mod operations;
 mod page;
 mod place;
 mod policies;
+mod providers;
 mod report;
 mod sdk;
 mod secrets;
@@ -42,6 +43,7 @@ use crate::domain::change::OnCommitted;
 use crate::registry::{Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
+use crate::secrets::providers::ProviderBook;
 use crate::store::SharedStore;
 use error::{ApiError, ApiProblem};
 
@@ -74,6 +76,8 @@ pub struct Control {
     pub clock: Arc<dyn Clock>,
     /// Extensions and installations.
     pub registry: Arc<Registry>,
+    /// Where references are looked up.
+    pub providers: Arc<ProviderBook>,
     /// Secrets.
     pub secrets: Arc<SecretManager>,
     /// What keeps the audit log whole.
@@ -130,6 +134,9 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(policies::get, policies::put))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::put, providers::get, providers::delete))
+        .routes(routes!(providers::check))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::acknowledge))
         .routes(routes!(alerts::health));

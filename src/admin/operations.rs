@@ -158,6 +158,36 @@ const OPERATIONS: &[(&str, &str, Action, Success)] = &[
         Action::PolicyPut,
         Success::ByUseCase,
     ),
+    (
+        "GET",
+        "/organizations/{id}/providers",
+        Action::ProviderList,
+        Success::Here,
+    ),
+    (
+        "GET",
+        "/organizations/{id}/providers/{name}",
+        Action::ProviderGet,
+        Success::Here,
+    ),
+    (
+        "PUT",
+        "/organizations/{id}/providers/{name}",
+        Action::ProviderPut,
+        Success::ByUseCase,
+    ),
+    (
+        "DELETE",
+        "/organizations/{id}/providers/{name}",
+        Action::ProviderDelete,
+        Success::ByUseCase,
+    ),
+    (
+        "POST",
+        "/organizations/{id}/providers/{name}/check",
+        Action::ProviderCheck,
+        Success::ByUseCase,
+    ),
     ("GET", "/secrets/alerts", Action::AlertList, Success::Here),
     (
         "POST",

@@ -6,6 +6,7 @@
 pub(super) mod alerts;
 pub(super) mod audit;
 pub(super) mod policies;
+pub(super) mod provider;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};

@@ -25,6 +25,7 @@ use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
+use crate::external;
 use crate::notify::mail::MailSettingsError;
 use crate::proxy::NoRandomness;
 use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
@@ -107,6 +108,9 @@ pub enum StartError {
     /// No random bytes.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    /// No random bytes for what is fetched from other backends.
+    #[error(transparent)]
+    External(#[from] external::NoRandomness),
     /// The metrics contradict each other: a fault of the build.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

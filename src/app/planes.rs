@@ -24,13 +24,15 @@ use crate::crypto::token::TokenDigest;
 use crate::delivery::identity::TlsClients;
 use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
 use crate::domain::audit::Actor;
-use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, roots};
+use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, Trust, roots};
+use crate::external::External;
 use crate::guard;
 use crate::notify::Sources;
 use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy, StoredTokens};
 use crate::registry::{self, Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
+use crate::secrets::providers::ProviderBook;
 use crate::secrets::resolve::SecretResolver;
 use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges, server_tls};
 use crate::store::SharedStore;
@@ -117,7 +119,7 @@ pub(super) fn build(
         notices::watch_only(ground.sources())
     };
     let control = match config.role.administers() {
-        true => Some(ground.control_plane(&config, &bundles, &tokens)?),
+        true => Some(ground.control_plane(&config, &bundles, &tokens, &egress)?),
         false => None,
     };
     let data = match config.role.delivers() {
@@ -197,18 +199,29 @@ impl Ground {
         })
     }
 
-    /// The cache of bundles, which builds on `control`.
-    fn bundles(&self, config: &Config, control: &Handle) -> Result<Bundles, StartError> {
-        let secrets = SecretResolver::new(
+    fn resolver(&self) -> SecretResolver {
+        SecretResolver::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
             Arc::clone(&self.clock),
             self.actor.clone(),
-        );
+        )
+    }
+
+    /// What secrets in other backends are fetched through.
+    fn external(&self, config: &Config, egress: &Arc<Egress>) -> Result<Arc<External>, StartError> {
+        let trust = Trust::new(Arc::clone(&self.roots));
+        let clock = Arc::clone(&self.clock);
+        let external = External::new(Arc::clone(egress), trust, clock, config.dangerous_allow_http)?;
+        Ok(Arc::new(external))
+    }
+
+    /// The cache of bundles, which builds on `control`.
+    fn bundles(&self, config: &Config, control: &Handle) -> Result<Bundles, StartError> {
         let builder = Builder::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
-            secrets,
+            self.resolver(),
             TlsClients::new(Arc::clone(&self.roots)),
             self.prefix,
             self.recorder.deliveries().clone(),
@@ -277,6 +290,7 @@ impl Ground {
         config: &Config,
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
+        egress: &Arc<Egress>,
     ) -> Result<ControlPlane, StartError> {
         let tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
             (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
@@ -287,6 +301,14 @@ impl Ground {
             allow_http: config.dangerous_allow_http,
             allow: self.allow.clone(),
         };
+        let providers = ProviderBook::new(
+            Arc::clone(store),
+            Arc::clone(keyring),
+            Arc::clone(clock),
+            self.resolver(),
+            policy.clone(),
+            self.external(config, egress)?,
+        );
         let registry = Registry::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock), policy);
         let manager = SecretManager::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock));
         let explainer = SecretExplainer::new(Arc::clone(store), Arc::clone(clock));
@@ -296,6 +318,7 @@ impl Ground {
             keyring: Arc::clone(keyring),
             clock: Arc::clone(clock),
             registry: Arc::new(registry),
+            providers: Arc::new(providers),
             secrets: Arc::new(manager),
             recorder: Arc::clone(&self.recorder),
             explainer: Arc::new(explainer),

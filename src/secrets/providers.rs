@@ -4,6 +4,7 @@
 //! a writer to the database cannot point a tenant's vault elsewhere. Where one row does not authenticate, none of the
 //! organization's providers is used: which of the others a reference would go to instead is then somebody else's choice.
 
+mod check;
 mod row;
 
 use std::sync::Arc;
@@ -19,8 +20,12 @@ use crate::domain::provider::{Provider, ProviderName};
 use crate::domain::secret::successor;
 use crate::domain::time::Timestamp;
 use crate::egress::{DestinationPolicy, DestinationRefused};
-use crate::secrets::resolve::SecretResolver;
+use crate::external::External;
+use crate::secrets::resolve::{ResolveError, SecretResolver};
 use crate::store::{Change, Finding, PROVIDERS_MAX, ProviderRow, SharedStore, StoreError, Write};
+use check::UnderWay;
+
+pub use check::ProviderCheck;
 
 /// How often a write is tried again that someone else overtook.
 const OVERTAKEN_MAX: u32 = 8;
@@ -32,6 +37,8 @@ pub struct ProviderBook {
     clock: Arc<dyn Clock>,
     resolver: SecretResolver,
     policy: DestinationPolicy,
+    external: Arc<External>,
+    under_way: UnderWay,
 }
 
 /// A provider as it stands.
@@ -81,6 +88,12 @@ pub enum ProvidersError {
     /// A stored row is not as the sidecar wrote it. An operator has to look into it.
     #[error("a stored provider does not authenticate")]
     Tampered,
+    /// Another of the organization's providers is tried at the moment. Retry a little later.
+    #[error("a provider of the organization is being checked already")]
+    Busy,
+    /// Its credential could not be opened, or the load not recorded: the system's fault.
+    #[error(transparent)]
+    Credential(ResolveError),
     /// Its version is at its limit. It cannot be changed any more.
     #[error("the provider's version is at its limit")]
     Exhausted,
@@ -125,7 +138,7 @@ pub fn tampered(organization: &OrganizationId) -> Finding {
 }
 
 impl ProviderBook {
-    /// Over these sources. `resolver` opens credentials and raises alerts.
+    /// Over these sources. `resolver` opens credentials and raises alerts, `external` asks.
     #[must_use]
     pub fn new(
         store: SharedStore,
@@ -133,6 +146,7 @@ impl ProviderBook {
         clock: Arc<dyn Clock>,
         resolver: SecretResolver,
         policy: DestinationPolicy,
+        external: Arc<External>,
     ) -> Self {
         Self {
             store,
@@ -140,6 +154,8 @@ impl ProviderBook {
             clock,
             resolver,
             policy,
+            external,
+            under_way: UnderWay::default(),
         }
     }
 

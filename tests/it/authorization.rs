@@ -105,6 +105,14 @@ fn policy() -> Value {
     json!({"rotation_max_age_days": 30})
 }
 
+/// Its credential has no value, so that a check asks nobody.
+fn provider() -> Value {
+    json!({
+        "kind": "vault", "address": "https://vault.example.com",
+        "auth": {"method": "token", "credential_key": "NO_SUCH_KEY"},
+    })
+}
+
 fn sdk() -> Value {
     json!({"key": "KEY", "value": CANARY})
 }
@@ -252,6 +260,32 @@ const TABLE: &[Row] = {
         row("GET", "/secrets/health", "?organization_id=org", Read, Absent, none),
         row("GET", "/organizations/{id}/policy", "", Read, Absent, none),
         row("PUT", "/organizations/{id}/policy", "", Administer, Absent, policy),
+        row("GET", "/organizations/{id}/providers", "", Read, Absent, none),
+        row(
+            "PUT",
+            "/organizations/{id}/providers/{name}",
+            "",
+            Administer,
+            Absent,
+            provider,
+        ),
+        row("GET", "/organizations/{id}/providers/{name}", "", Read, Absent, none),
+        row(
+            "POST",
+            "/organizations/{id}/providers/{name}/check",
+            "",
+            Administer,
+            Absent,
+            none,
+        ),
+        row(
+            "DELETE",
+            "/organizations/{id}/providers/{name}",
+            "",
+            Administer,
+            Absent,
+            none,
+        ),
         row("GET", "/keys", "", Operate, Same, none),
     ]
 };
@@ -280,7 +314,10 @@ impl Row {
             _ => "com.example.a",
         };
         let path = format!("{}{}", self.path, self.query);
-        let path = path.replace("{id}", id).replace("{key}", "KEY");
+        let path = path
+            .replace("{id}", id)
+            .replace("{key}", "KEY")
+            .replace("{name}", "main");
         let fill = |text: &str| text.replace("{scope}", scope).replace("{slot}", slot);
         (
             fill(&path),
@@ -320,6 +357,7 @@ fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str,
             assert!(operator.json("POST", "/extensions/secrets", &body).status < 300); // the second has a predecessor
         }
     }
+    operator.json("PUT", "/organizations/org/providers/main", &provider());
     raise_alert(gated);
     if operator.delete("/tokens/tok-victim").status != 409 {
         Api::named(instance, gated, "victim", Role::Auditor, Some("org"));
