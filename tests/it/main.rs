@@ -50,6 +50,7 @@ mod no_leak;
 mod payload_identity;
 mod policies;
 mod precedence;
+mod providers;
 mod refreshes;
 mod refusals;
 mod retries;

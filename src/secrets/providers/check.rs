@@ -122,7 +122,8 @@ struct Turn<'a> {
 impl UnderWay {
     fn begin<'a>(&'a self, organization: &'a OrganizationId) -> Option<Turn<'a>> {
         let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.insert(organization.clone()).then_some(Turn {
+        // Made only where it is one's turn: what is dropped ends the turn.
+        checked.insert(organization.clone()).then(|| Turn {
             under_way: self,
             organization,
         })
