@@ -34,6 +34,7 @@ enum Wanted {
     Installation,
     Extension,
     Organization,
+    Provider,
     Token,
     Alert,
 }
@@ -77,7 +78,7 @@ fn wanted(words: &[String]) -> Option<Wanted> {
     let (last, before) = words.split_last()?;
     match before.last().map(String::as_str) {
         Some("--scope") => return Some(Wanted::Scope),
-        Some("--key") => return Some(Wanted::Key),
+        Some("--key" | "--credential-key" | "--ca-key") => return Some(Wanted::Key),
         Some("--id") => return Some(Wanted::ScopeId),
         Some("--installation") => return Some(Wanted::Installation),
         Some("--organization") => return Some(Wanted::Organization),
@@ -95,7 +96,18 @@ fn wanted(words: &[String]) -> Option<Wanted> {
             "status" | "enable" | "disable" | "uninstall" | "confirm" | "accept-keys",
         ] => Some(Wanted::Installation),
         ["tokens", "delete"] => Some(Wanted::Token),
-        ["organizations", "policy", "get" | "set"] => Some(Wanted::Organization),
+        ["organizations", "policy", "get" | "set"]
+        | [
+            "organizations",
+            "providers",
+            "list" | "show" | "set" | "delete" | "check",
+        ] => Some(Wanted::Organization),
+        [
+            "organizations",
+            "providers",
+            "show" | "set" | "delete" | "check",
+            organization,
+        ] if !organization.starts_with('-') => Some(Wanted::Provider),
         _ => None,
     }
 }
@@ -129,6 +141,12 @@ impl Server {
             Wanted::Installation => installed("id"),
             Wanted::Organization => installed("organization_id"),
             Wanted::Extension => self.members(&["extensions"], "id"),
+            Wanted::Provider => {
+                let organization = words.get(3)?;
+                let path = ["organizations", organization.as_str(), "providers"];
+                let page = self.client.call(Call::get(&path)).ok()?;
+                Some(members(page.body.get("data")?.as_array()?, "name"))
+            }
             Wanted::Token => self.members(&["tokens"], "id"),
             Wanted::Alert => self.members(&["secrets", "alerts"], "id"),
             Wanted::ScopeId => match Scope::parse(value_of(words, "--scope")?)? {
@@ -229,6 +247,10 @@ mod tests {
             ("tokens delete |", Some(Wanted::Token)),
             ("secrets alerts --acknowledge |", Some(Wanted::Alert)),
             ("organizations policy set |", Some(Wanted::Organization)),
+            ("organizations providers check |", Some(Wanted::Organization)),
+            ("organizations providers check acme |", Some(Wanted::Provider)),
+            ("organizations providers list acme |", None),
+            ("organizations providers set acme main --ca-key |", Some(Wanted::Key)),
             ("serve |", None),
             ("|", None),
         ] {

@@ -66,7 +66,7 @@ enum Command {
     Secrets(secrets::Args),
     /// Make, list and remove API tokens
     Tokens(tokens::Args),
-    /// Show or change what an organization wants to be told
+    /// What an organization wants to be told, and where its references are looked up
     Organizations(organizations::Args),
     /// Make the keys that seal every secret
     Keys(keys::Args),

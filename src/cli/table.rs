@@ -34,10 +34,13 @@ pub(super) fn age(heading: &'static str, name: &'static str, now: Timestamp) -> 
 
 /// A column that shows a moment.
 pub(super) fn moment(heading: &'static str, name: &'static str) -> Column {
-    column(heading, move |row| {
-        let at = row.get(name).and_then(Value::as_str).map(moment::absolute);
-        at.unwrap_or_else(|| ABSENT.to_owned())
-    })
+    column(heading, move |row| moment_text(row, name))
+}
+
+/// A moment as text.
+pub(super) fn moment_text(row: &Value, name: &str) -> String {
+    let at = row.get(name).and_then(Value::as_str).map(moment::absolute);
+    at.unwrap_or_else(|| ABSENT.to_owned())
 }
 
 /// A column of one's own.

@@ -19,6 +19,7 @@ mod cli_audit;
 mod cli_completions;
 mod cli_marketplace;
 mod cli_monitoring;
+mod cli_providers;
 mod cli_refusals;
 mod cli_resolution;
 mod cli_secrets;

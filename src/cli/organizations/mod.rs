@@ -1,6 +1,8 @@
-//! `kiket organizations`: what an organization wants to be told, and how long things may last.
+//! `kiket organizations`: what an organization wants to be told, how long things may last, and where its references are
+//! looked up.
 
 mod policy;
+mod providers;
 
 use clap::Subcommand;
 
@@ -22,9 +24,13 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
+    /// Say where an organization's references are looked up: its Vaults and Google projects
+    Providers(providers::Args),
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let Command::Policy { command } = &args.command;
-    policy::run(command, &args.remote)
+    match &args.command {
+        Command::Policy { command } => policy::run(command, &args.remote),
+        Command::Providers(providers) => providers::run(providers, &args.remote),
+    }
 }
