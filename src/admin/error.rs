@@ -9,6 +9,7 @@ use crate::domain::key::SecretKey;
 use crate::registry::RegistryError;
 use crate::secrets::manage::ManageError;
 use crate::secrets::providers::ProvidersError;
+use crate::secrets::refresh::RefreshError;
 use crate::secrets::resolve::ResolveError;
 use crate::store::StoreError;
 
@@ -26,6 +27,8 @@ pub(super) enum ApiProblem {
     NotExternal,
     ProviderMissing,
     TooManyProviders,
+    DanglingReference,
+    ReferenceDenied,
     CounterExhausted,
     LastOperatorToken,
     RequestUnderWay,
@@ -38,6 +41,7 @@ pub(super) enum ApiProblem {
     InvalidManifest,
     DestinationRefused,
     Internal,
+    SourceUnavailable,
     StoreUnavailable,
     StoreFull,
 }
@@ -57,6 +61,8 @@ impl ApiProblem {
             Self::NotExternal => ("not-external", 409, "The value stands here: there is nothing to fetch"),
             Self::ProviderMissing => ("provider-missing", 409, "No provider is configured for the reference"),
             Self::TooManyProviders => ("too-many-providers", 409, "The organization has as many as it may"),
+            Self::DanglingReference => ("dangling-reference", 409, "The reference points to nothing"),
+            Self::ReferenceDenied => ("reference-denied", 409, "The provider may not read the reference"),
             Self::CounterExhausted => ("counter-exhausted", 409, "Its version is at its limit"),
             Self::LastOperatorToken => (
                 "last-operator-token",
@@ -73,6 +79,11 @@ impl ApiProblem {
             Self::InvalidManifest => ("invalid-manifest", 422, "The manifest cannot be accepted"),
             Self::DestinationRefused => ("destination-refused", 422, "Nothing can be sent there"),
             Self::Internal => ("internal", 500, "The sidecar failed"),
+            Self::SourceUnavailable => (
+                "secret-source-unavailable",
+                503,
+                "The secret's source cannot say at the moment",
+            ),
             Self::StoreUnavailable => ("store-unavailable", 503, "The store does not answer"),
             Self::StoreFull => ("store-full", 507, "The store is full"),
         }
@@ -132,7 +143,7 @@ impl From<ApiProblem> for ApiError {
             field: None,
             missing: Vec::new(),
             retry_after: match problem {
-                ApiProblem::StoreUnavailable => Some(2),
+                ApiProblem::StoreUnavailable | ApiProblem::SourceUnavailable => Some(2),
                 ApiProblem::RateLimited => Some(1),
                 _ => None,
             },
@@ -208,12 +219,35 @@ impl From<ManageError> for ApiError {
             ManageError::Unknown => ApiProblem::NotFound.into(),
             ManageError::Conflict => ApiProblem::Conflict.into(),
             ManageError::NoPredecessor => ApiProblem::NoPreviousVersion.into(),
-            ManageError::NotExternal => ApiProblem::NotExternal.into(),
-            ManageError::NoProvider => ApiProblem::ProviderMissing.into(),
+            ManageError::PartnerReference => Self::field("external_secret_name", error),
             ManageError::Exhausted => ApiProblem::CounterExhausted.into(),
             ManageError::Seal => {
                 tracing::error!(%error, "a secret cannot be written");
                 ApiProblem::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<ResolveError> for ApiError {
+    fn from(error: ResolveError) -> Self {
+        RefreshError::from(error).into()
+    }
+}
+
+impl From<RefreshError> for ApiError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Store(error) => error.into(),
+            RefreshError::Unknown => ApiProblem::NotFound.into(),
+            RefreshError::NotExternal => ApiProblem::NotExternal.into(),
+            RefreshError::NoProvider => ApiProblem::ProviderMissing.into(),
+            RefreshError::Dangling => ApiProblem::DanglingReference.into(),
+            RefreshError::Denied => Self::with_detail(ApiProblem::ReferenceDenied, error.to_string()),
+            RefreshError::Unavailable(_) => Self::with_detail(ApiProblem::SourceUnavailable, error.to_string()),
+            RefreshError::Source => {
+                tracing::error!(%error, "a reference cannot be fetched");
+                ApiProblem::SourceUnavailable.into()
             }
         }
     }

@@ -58,10 +58,14 @@ pub(super) async fn explain(
             only.as_ref(),
         )
         .await?;
+    let now = control.clock.now();
     Ok(Json(ExplanationsObject {
         installation_id: id.to_string(),
         organization_id: registered.installation.organization.to_string(),
         cache_age_ms: control.bundles.age_millis(&id),
-        data: explanations.iter().map(ExplanationObject::from).collect(),
+        data: explanations
+            .iter()
+            .map(|explanation| ExplanationObject::at(explanation, now))
+            .collect(),
     }))
 }

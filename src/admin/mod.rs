@@ -44,6 +44,7 @@ use crate::registry::{Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
 use crate::secrets::providers::ProviderBook;
+use crate::secrets::refresh::SecretRefresher;
 use crate::store::SharedStore;
 use error::{ApiError, ApiProblem};
 
@@ -84,6 +85,8 @@ pub struct Control {
     pub recorder: Arc<Recorder>,
     /// Where values come from.
     pub explainer: Arc<SecretExplainer>,
+    /// Fetches references.
+    pub refresher: Arc<SecretRefresher>,
     /// API tokens.
     pub tokens: Arc<Tokens>,
     /// What this instance delivers from memory.

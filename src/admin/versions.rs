@@ -91,6 +91,7 @@ pub(super) async fn link(
     request_body = PlaceInput, security(("token" = [])), responses(
     (status = 200, description = "Fetched", body = SecretObject),
     (status = "4XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
+    (status = "5XX", description = "A problem", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
 pub(super) async fn refresh(
     State(control): State<Control>,
@@ -101,8 +102,9 @@ pub(super) async fn refresh(
     tries(&caller, &input.place(&name));
     caller.must_administer()?;
     let slot = slot(&control, &caller, input.place(&name)).await?;
-    let secret = control.secrets.refresh(&caller.asker(), &slot).await?;
-    Ok(object(StatusCode::OK, &secret, false))
+    let refreshed = control.refresher.refresh(&caller.asker(), &slot).await?;
+    (control.on_committed)(&refreshed.changed);
+    Ok(object(StatusCode::OK, &refreshed.result?, false))
 }
 
 #[utoipa::path(post, path = "/extensions/secrets/{key}/rollback", operation_id = "rollback_secret",

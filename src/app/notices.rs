@@ -25,6 +25,7 @@ use crate::telemetry::Metrics;
 /// What notices share with deliveries.
 pub(super) struct Shared {
     pub(super) sources: Sources,
+    pub(super) secrets: SecretResolver,
     pub(super) bundles: Bundles,
     pub(super) tls: TlsClients,
     pub(super) egress: Arc<Egress>,
@@ -55,6 +56,7 @@ pub(super) fn watch_only(sources: Sources) -> Notices {
 pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartError> {
     let Shared {
         sources,
+        secrets,
         bundles,
         tls,
         egress,
@@ -62,18 +64,9 @@ pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartErr
         prefix,
         metrics,
     } = shared;
-    let secrets = || {
-        let Sources {
-            store,
-            keyring,
-            clock,
-            actor,
-        } = sources.clone();
-        SecretResolver::new(store, keyring, clock, actor)
-    };
     let outbox = Outbox {
         bundles,
-        secrets: secrets(),
+        secrets: secrets.clone(),
         plain: tls.plain(None)?,
         prefix,
         allow_http: config.dangerous_allow_http,
@@ -82,7 +75,7 @@ pub(super) fn build(config: &Config, shared: Shared) -> Result<Notices, StartErr
         metrics,
         sources: sources.clone(),
     };
-    let audit = SecretAudit::new(sources.clone(), secrets());
+    let audit = SecretAudit::new(sources.clone(), secrets);
     Ok(Notices {
         teller: Some(Teller {
             outbox: Arc::new(outbox),

@@ -33,7 +33,9 @@ use crate::registry::{self, Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
 use crate::secrets::providers::ProviderBook;
-use crate::secrets::resolve::SecretResolver;
+use crate::secrets::refresh::SecretRefresher;
+use crate::secrets::resolve::{RotationDuty, SecretResolver};
+use crate::secrets::sources;
 use crate::server::{Acceptor, Closing, Limits, Listeners, Load, Workers, serve_exchanges, server_tls};
 use crate::store::SharedStore;
 use crate::telemetry::{LogHandle, Metrics};
@@ -78,6 +80,16 @@ pub(super) const fn log_duty(role: Role) -> LogDuty {
     }
 }
 
+/// Whether an instance of a role writes down rotations that it sees in other backends: proxies write nothing but the
+/// audit log and counters.
+const fn rotation_duty(role: Role) -> RotationDuty {
+    if role.administers() {
+        RotationDuty::Note
+    } else {
+        RotationDuty::LeaveToOthers
+    }
+}
+
 /// Builds the planes of the role over an open store.
 pub(super) fn build(
     setup: Setup,
@@ -94,7 +106,9 @@ pub(super) fn build(
         ..
     } = setup;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?;
-    let ground = Ground::lay(&config, store, keyring, clock, actor, metrics)?;
+    let allow = AllowList::new(config.egress_allow_cidrs.clone());
+    let egress = Arc::new(Egress::new(allow, resolver, config.connect_timeout));
+    let ground = Ground::lay(&config, store, keyring, clock, actor, metrics, Arc::clone(&egress))?;
     let bundles = ground.bundles(&config, runtime)?;
     let load = Load::new(limits(&config));
     let counts = Arc::new(DeliveryCounts::default());
@@ -103,7 +117,6 @@ pub(super) fn build(
         Arc::clone(&ground.keyring),
         Arc::clone(&ground.clock),
     ));
-    let egress = Arc::new(Egress::new(ground.allow.clone(), resolver, config.connect_timeout));
     let health = Arc::new(Health {
         phase: AtomicU8::new(Phase::Starting as u8),
         role: config.role,
@@ -119,7 +132,7 @@ pub(super) fn build(
         notices::watch_only(ground.sources())
     };
     let control = match config.role.administers() {
-        true => Some(ground.control_plane(&config, &bundles, &tokens, &egress)?),
+        true => Some(ground.control_plane(&config, &bundles, &tokens)?),
         false => None,
     };
     let data = match config.role.delivers() {
@@ -160,6 +173,10 @@ struct Ground {
     roots: Arc<RootCertStore>,
     prefix: SignaturePrefix,
     contact: Arc<StoreContact>,
+    /// What secrets in other backends are fetched through.
+    external: Arc<External>,
+    /// Resolves secrets, with what stands in other backends.
+    secrets: SecretResolver,
 }
 
 impl Ground {
@@ -170,8 +187,9 @@ impl Ground {
         clock: Arc<dyn Clock>,
         actor: Actor,
         metrics: Metrics,
+        egress: Arc<Egress>,
     ) -> Result<Self, StartError> {
-        let keyring = Arc::new(keyring);
+        let (keyring, metrics) = (Arc::new(keyring), Arc::new(metrics));
         for (guard, state) in guard::report() {
             metrics.set_guard(guard.name(), state.is_active());
         }
@@ -182,15 +200,33 @@ impl Ground {
             actor.clone(),
             policy_is_authentic(&keyring),
         )?;
+        let roots = roots::load(config.egress_ca_file.as_deref())?;
+        let trust = Trust::new(Arc::clone(&roots));
+        let external = External::new(egress, trust, Arc::clone(&clock), config.dangerous_allow_http)?;
+        let external = Arc::new(external);
+        let fetched = sources::Sources::new(
+            Arc::clone(&external),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            config.max_stale,
+        );
+        let secrets = SecretResolver::new(
+            Arc::clone(&store),
+            Arc::clone(&keyring),
+            Arc::clone(&clock),
+            actor.clone(),
+        );
         Ok(Self {
+            external,
+            secrets: secrets.fetching(Arc::new(fetched), rotation_duty(config.role)),
             store,
             keyring,
             clock,
             actor,
-            metrics: Arc::new(metrics),
+            metrics,
             recorder: Arc::new(recorder),
             allow: AllowList::new(config.egress_allow_cidrs.clone()),
-            roots: roots::load(config.egress_ca_file.as_deref())?,
+            roots,
             prefix: match config.signature_prefix {
                 config::SignaturePrefix::Bare => SignaturePrefix::Bare,
                 config::SignaturePrefix::Sha256 => SignaturePrefix::Sha256,
@@ -199,29 +235,12 @@ impl Ground {
         })
     }
 
-    fn resolver(&self) -> SecretResolver {
-        SecretResolver::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.keyring),
-            Arc::clone(&self.clock),
-            self.actor.clone(),
-        )
-    }
-
-    /// What secrets in other backends are fetched through.
-    fn external(&self, config: &Config, egress: &Arc<Egress>) -> Result<Arc<External>, StartError> {
-        let trust = Trust::new(Arc::clone(&self.roots));
-        let clock = Arc::clone(&self.clock);
-        let external = External::new(Arc::clone(egress), trust, clock, config.dangerous_allow_http)?;
-        Ok(Arc::new(external))
-    }
-
     /// The cache of bundles, which builds on `control`.
     fn bundles(&self, config: &Config, control: &Handle) -> Result<Bundles, StartError> {
         let builder = Builder::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
-            self.resolver(),
+            self.secrets.clone(),
             TlsClients::new(Arc::clone(&self.roots)),
             self.prefix,
             self.recorder.deliveries().clone(),
@@ -253,6 +272,7 @@ impl Ground {
     ) -> notices::Shared {
         notices::Shared {
             sources: self.sources(),
+            secrets: self.secrets.clone(),
             bundles: bundles.clone(),
             tls: TlsClients::new(Arc::clone(&self.roots)),
             egress: Arc::clone(egress),
@@ -290,7 +310,6 @@ impl Ground {
         config: &Config,
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
-        egress: &Arc<Egress>,
     ) -> Result<ControlPlane, StartError> {
         let tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
             (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
@@ -305,13 +324,14 @@ impl Ground {
             Arc::clone(store),
             Arc::clone(keyring),
             Arc::clone(clock),
-            self.resolver(),
+            self.secrets.clone(),
             policy.clone(),
-            self.external(config, egress)?,
+            Arc::clone(&self.external),
         );
         let registry = Registry::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock), policy);
         let manager = SecretManager::new(Arc::clone(store), Arc::clone(keyring), Arc::clone(clock));
-        let explainer = SecretExplainer::new(Arc::clone(store), Arc::clone(clock));
+        let explainer = SecretExplainer::new(Arc::clone(store), Arc::clone(clock), self.secrets.clone());
+        let refresher = SecretRefresher::new(Arc::clone(store), Arc::clone(clock), self.secrets.clone());
         let control = Control {
             bootstrap_token_hash: bootstrap_token(config, keyring)?,
             store: Arc::clone(store),
@@ -322,6 +342,7 @@ impl Ground {
             secrets: Arc::new(manager),
             recorder: Arc::clone(&self.recorder),
             explainer: Arc::new(explainer),
+            refresher: Arc::new(refresher),
             tokens: Arc::clone(tokens),
             bundles: bundles.clone(),
             rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),

@@ -1,6 +1,6 @@
 //! How a bundle is made: registry and secrets read, values opened, fragment rendered, identity and signers prepared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use crate::crypto::signature::{SignaturePrefix, Signers};
 use crate::delivery::Route;
 use crate::delivery::identity::{IdentityError, TlsClient, TlsClients};
 use crate::domain::alert::AlertKind;
+use crate::domain::change::Changed;
 use crate::domain::destination::{Destination, Scheme};
 use crate::domain::id::InstallationId;
 use crate::domain::installation::{Installation, InstallationState};
@@ -20,10 +21,10 @@ use crate::domain::manifest::Demand;
 use crate::domain::payload::fragment;
 use crate::domain::policy::DAY_MILLIS;
 use crate::domain::resolution::{self, HandshakeSecrets};
-use crate::domain::scope::{Scope, Slot};
+use crate::domain::scope::Scope;
 use crate::domain::time::Timestamp;
 use crate::registry::{self, Registered, RegistryError};
-use crate::secrets::resolve::{Blocked, LoadReason, Opened, ResolveError, SecretResolver, with_predecessors};
+use crate::secrets::resolve::{Blocked, LoadReason, Opened, ResolveError, SecretResolver, Stamp, with_predecessors};
 use crate::store::{Finding, SharedStore};
 
 /// How long the last matching certificate and key stay in use while the stored two do not match each other: they are
@@ -66,7 +67,7 @@ pub enum BuildError {
 /// The identity that an installation's last matching certificate and key made.
 struct LastIdentity {
     /// The rows it came from.
-    stamp: Vec<(Slot, u64)>,
+    stamp: Vec<Stamp>,
     client: TlsClient,
     mismatched_since: Option<Timestamp>,
 }
@@ -133,9 +134,7 @@ impl Builder {
         };
         depends_on.extension = Some(registered.installation.extension.clone());
         let mut ends = Ends::default();
-        let readiness = self
-            .readiness(&registered, reason, &mut depends_on.slots, &mut ends)
-            .await?;
+        let readiness = self.readiness(&registered, reason, &mut depends_on, &mut ends).await?;
         if readiness.is_err() && ends.usable_until.is_none() {
             self.forget_identity(id);
         }
@@ -155,7 +154,7 @@ impl Builder {
         &self,
         registered: &Registered,
         reason: LoadReason,
-        probed: &mut HashSet<Slot>,
+        depends_on: &mut Dependencies,
         ends: &mut Ends,
     ) -> Result<Result<Ready, Obstacle>, BuildError> {
         if registered.installation.state != InstallationState::Enabled {
@@ -172,7 +171,12 @@ impl Builder {
             .secrets
             .resolve(&registered.installation, registered.partner_defaults, &demand, reason)
             .await?;
-        *probed = resolution.probed;
+        depends_on.slots = resolution.probed;
+        depends_on.providers = resolution
+            .is_external
+            .then(|| registered.installation.organization.clone());
+        ends.fresh_until = resolution.fresh_until;
+        ends.usable_until = resolution.usable_until;
         let opened = match resolution.outcome {
             Ok(opened) => opened,
             Err(blocked) => return Ok(Err(blocked.into())),
@@ -187,7 +191,7 @@ impl Builder {
         let keys_injected = count(opened.payload.iter().len());
         let rendered = fragment(&opened.payload, &resolution.missing);
         // A replaced signing secret leaves memory when its overlap ends.
-        ends.fresh_until = overlap_end(&opened.signing);
+        ends.fresh_until = earliest(ends.fresh_until, overlap_end(&opened.signing));
         let signers = match self.signers(opened.signing) {
             Ok(signers) => signers,
             Err(obstacle) => return Ok(Err(obstacle)),
@@ -253,11 +257,12 @@ impl Builder {
                 tracing::warn!(installation_id = %id, "client certificate and key do not match: the last matching pair stays in use");
                 self.secrets
                     .raise(mismatched(installation, &opened.handshake_stamp, until), now.0);
-                ends.usable_until = Some(until);
+                ends.usable_until = earliest(ends.usable_until, Some(until));
                 Ok(last.client.clone())
             }
             (Err(IdentityError::NotYetValid), _) => {
-                ends.usable_until = Some(now.plus_millis(NOT_YET_VALID_MILLIS));
+                let soon = now.plus_millis(NOT_YET_VALID_MILLIS);
+                ends.usable_until = earliest(ends.usable_until, Some(soon));
                 Err(Obstacle::IdentityInvalid)
             }
             (Err(_), _) => Err(Obstacle::IdentityInvalid),
@@ -267,6 +272,16 @@ impl Builder {
     fn mutual(&self, secrets: &HandshakeSecrets, now: Timestamp) -> Result<TlsClient, IdentityError> {
         let ca = secrets.ca.as_ref().map(|ca| &ca.0);
         self.tls.mutual(&secrets.certificate.0, &secrets.private_key.0, ca, now)
+    }
+
+    /// Takes changes over into what values are fetched with and kept for.
+    pub(super) fn apply(&self, changes: &[Changed]) {
+        self.secrets.apply(changes);
+    }
+
+    /// Lets go of fetched values that are too old, or not referred to any more.
+    pub(super) fn sweep(&self) {
+        self.secrets.sweep();
     }
 
     /// Whether a client certificate and key of this installation are in memory.
@@ -296,14 +311,14 @@ impl Builder {
 }
 
 /// Raised once for each pair that does not match.
-fn mismatched(installation: &Installation, stamp: &[(Slot, u64)], until: Timestamp) -> Finding {
-    let versions = stamp.iter().map(|(slot, version)| format!("{}:{version}", slot.key));
+fn mismatched(installation: &Installation, stamp: &[Stamp], until: Timestamp) -> Finding {
+    let versions = stamp.iter().map(|(slot, version, _)| format!("{}:{version}", slot.key));
     Finding {
         kind: AlertKind::IdentityMismatched,
         organization: Some(installation.organization.clone()),
         scope: Some(Scope::ExtensionInstallation),
         subject: Some((&installation.id).into()),
-        key: stamp.first().map(|(slot, _)| slot.key.clone()),
+        key: stamp.first().map(|(slot, ..)| slot.key.clone()),
         detail: format!(
             "the client certificate and its key do not match; the last matching pair is in use until {}",
             until.to_rfc3339()

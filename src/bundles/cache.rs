@@ -145,11 +145,13 @@ impl Bundles {
 
     /// Drops what depends on any of the changes. A bundle being built learns of them and is built again. When this
     /// returns, no later [`Self::get`] sees anything older. A bundle with a client certificate is built anew at once,
-    /// so that a key that was replaced or deleted leaves memory although nobody delivers.
+    /// so that a key that was replaced or deleted leaves memory although nobody delivers; and one with fetched values,
+    /// so that a delivery need not wait for a backend because a rotation was noted.
     pub fn apply(&self, changes: &[Changed]) {
         if changes.is_empty() {
             return;
         }
+        self.shared.builder.apply(changes);
         let mut dropped = Vec::new(); // wiped outside the lock
         let mut slots = self.shared.lock();
         slots.retain(|id, slot| {
@@ -170,9 +172,9 @@ impl Bundles {
         drop(absences);
         drop(slots);
         for (id, kept) in dropped {
-            let used_at = kept.used_at();
+            let (used_at, is_external) = (kept.used_at(), kept.bundle.is_external());
             drop(kept);
-            if self.shared.builder.holds_identity(&id) {
+            if is_external || self.shared.builder.holds_identity(&id) {
                 self.shared.join_build(&id, used_at);
             }
         }
@@ -183,6 +185,7 @@ impl Bundles {
     /// that matched could not outlast a rotation that is half done.
     pub fn sweep(&self) {
         self.shared.contact.observe();
+        self.shared.builder.sweep();
         let now = self.shared.clock.now();
         let (mut dropped, mut due) = (Vec::new(), Vec::new());
         let mut slots = self.shared.lock();

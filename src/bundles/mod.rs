@@ -2,7 +2,8 @@
 //! everything they depend on.
 //!
 //! A bundle is immutable and shared by all workers. It is dropped exactly when something it depends on changes:
-//! every slot that was asked (*also those without a row*), the manifest, the installation's record.
+//! every slot that was asked (*also those without a row*), the manifest, the installation's record, and the providers
+//! and credentials that a value was fetched with.
 
 mod absence;
 mod build;
@@ -18,7 +19,7 @@ use crate::audit::UseCounter;
 use crate::crypto::signature::Signers;
 use crate::delivery::Route;
 use crate::domain::change::Changed;
-use crate::domain::id::{ExtensionId, InstallationId};
+use crate::domain::id::{ExtensionId, InstallationId, OrganizationId};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::scope::{ScopeHits, Slot};
@@ -106,6 +107,8 @@ struct Dependencies {
     installation: Option<InstallationId>,
     extension: Option<ExtensionId>,
     slots: HashSet<Slot>,
+    /// Whose providers any of it was fetched with.
+    providers: Option<OrganizationId>,
 }
 
 impl Dependencies {
@@ -114,7 +117,8 @@ impl Dependencies {
         let installation = self.installation.iter().cloned().map(Changed::Installation);
         let extension = self.extension.iter().cloned().map(Changed::Extension);
         let slots = self.slots.iter().cloned().map(Changed::Secret);
-        installation.chain(extension).chain(slots)
+        let providers = self.providers.iter().cloned().map(Changed::Providers);
+        installation.chain(extension).chain(slots).chain(providers)
     }
 }
 
@@ -127,8 +131,13 @@ impl Bundle {
             Changed::Secret(slot) => self.depends_on.slots.contains(slot),
             Changed::Extension(id) => self.depends_on.extension.as_ref() == Some(id),
             Changed::Installation(id) => self.depends_on.installation.as_ref() == Some(id),
-            // No reference is fetched yet, so nothing was built from a provider.
-            Changed::Tokens | Changed::Providers(_) => false,
+            Changed::Providers(organization) => self.depends_on.providers.as_ref() == Some(organization),
+            Changed::Tokens => false,
         }
+    }
+
+    /// Whether any of it was fetched from another backend.
+    const fn is_external(&self) -> bool {
+        self.depends_on.providers.is_some()
     }
 }

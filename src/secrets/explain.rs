@@ -1,4 +1,7 @@
-//! Why a key has the value that it has: every scope asked, what each answered, and which one decided. Opens nothing.
+//! Why a key has the value that it has: every scope asked, what each answered, and which one decided.
+//!
+//! No stored value is opened. A reference that decides is asked for as a delivery would, through the same cache, so that
+//! the answer is what a delivery gets; its value goes nowhere. One that does not decide is not asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +17,15 @@ use crate::domain::scope::{Owner, Slot};
 use crate::domain::secret::SecretKind;
 use crate::domain::time::Timestamp;
 use crate::secrets::manage::Asker;
-use crate::store::{SecretRow, SharedStore, StoreError};
+use crate::secrets::resolve::{ReferenceState, ResolveError, SecretResolver};
+use crate::secrets::sources::Freshness;
+use crate::store::{SecretRow, SharedStore};
 
 /// Explains resolutions.
 pub struct SecretExplainer {
     store: SharedStore,
     clock: Arc<dyn Clock>,
+    resolver: SecretResolver,
 }
 
 /// What a key is for.
@@ -63,6 +69,8 @@ pub struct Tried {
     pub is_external: Option<bool>,
     /// When it was last written.
     pub updated_at: Option<Timestamp>,
+    /// What came of asking for it elsewhere, where it is a reference that was asked for.
+    pub fetched: Option<ReferenceState>,
 }
 
 /// Where one key's value comes from.
@@ -109,14 +117,14 @@ impl KeyOutcome {
 impl SecretExplainer {
     /// An explainer over these sources.
     #[must_use]
-    pub fn new(store: SharedStore, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    pub fn new(store: SharedStore, clock: Arc<dyn Clock>, resolver: SecretResolver) -> Self {
+        Self { store, clock, resolver }
     }
 
     /// Explains every key of a demand, or the one that is asked for, and records that it was asked.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`ResolveError`], where that is not a reference's fault.
     pub async fn explain(
         &self,
         asker: &Asker,
@@ -124,7 +132,7 @@ impl SecretExplainer {
         partner: PartnerDefaults,
         demand: &Demand,
         only: Option<&SecretKey>,
-    ) -> Result<Vec<Explanation>, StoreError> {
+    ) -> Result<Vec<Explanation>, ResolveError> {
         let wanted = match only {
             Some(key) => vec![(key.clone(), use_of(demand, key))],
             None => demanded(demand),
@@ -136,11 +144,17 @@ impl SecretExplainer {
             .collect();
         let rows = self.store.slots(&asked.concat()).await?;
         let by_slot: HashMap<&Slot, &SecretRow> = rows.iter().map(|row| (&row.meta.slot, row)).collect();
+        let deciding: Vec<SecretRow> = asked
+            .iter()
+            .filter_map(|slots| deciding(slots, &by_slot, partner).cloned())
+            .collect();
+        let organization = Some(&installation.organization);
+        let fetched = self.resolver.states(organization, &deciding, Freshness::Fresh).await?;
         let explanations = wanted
             .into_iter()
             .zip(asked)
             .map(|((key, (used_for, is_required)), slots)| {
-                let (tried, outcome) = try_all(slots, &by_slot, partner);
+                let (tried, outcome) = try_all(slots, &by_slot, partner, &fetched);
                 Explanation {
                     key,
                     used_for,
@@ -164,17 +178,38 @@ impl SecretExplainer {
     }
 }
 
+fn is_withheld(slot: &Slot, partner: PartnerDefaults) -> bool {
+    slot.owner == Owner::Partner && partner == PartnerDefaults::Withheld
+}
+
+/// The row that decides.
+fn deciding<'a>(
+    slots: &[Slot],
+    by_slot: &HashMap<&Slot, &'a SecretRow>,
+    partner: PartnerDefaults,
+) -> Option<&'a SecretRow> {
+    let rows = slots.iter().filter(|slot| !is_withheld(slot, partner));
+    let mut rows = rows.filter_map(|slot| by_slot.get(slot).copied());
+    rows.find(|row| looked(Some(row), None).decides().is_some())
+}
+
 /// What each slot answers, and what that comes to.
 fn try_all(
     slots: Vec<Slot>,
     by_slot: &HashMap<&Slot, &SecretRow>,
     partner: PartnerDefaults,
+    fetched: &HashMap<Slot, ReferenceState>,
 ) -> (Vec<Tried>, KeyOutcome) {
     let mut decided = None;
     let tried = slots.into_iter().map(|slot| {
         let row = by_slot.get(&slot).copied();
-        let is_withheld = slot.owner == Owner::Partner && partner == PartnerDefaults::Withheld;
-        let outcome = if is_withheld { Looked::Withheld } else { looked(row) };
+        let is_withheld = is_withheld(&slot, partner);
+        let state = fetched.get(&slot);
+        let outcome = if is_withheld {
+            Looked::Withheld
+        } else {
+            looked(row, state.map(ReferenceState::usability))
+        };
         let shown = row.filter(|_| !is_withheld).map(|row| &row.meta);
         let tried = Tried {
             is_hidden: decided.is_some(),
@@ -185,6 +220,7 @@ fn try_all(
                 SecretKind::Placeholder | SecretKind::Tombstone => None,
             }),
             updated_at: shown.map(|meta| meta.updated_at),
+            fetched: state.cloned(),
             slot,
             outcome,
         };
@@ -204,7 +240,7 @@ impl Looked {
             Self::Found => Some(KeyOutcome::Found),
             Self::Dangling => Some(KeyOutcome::Missing),
             Self::Denied => Some(KeyOutcome::Denied),
-            Self::Unavailable => Some(KeyOutcome::Unavailable),
+            Self::Unavailable | Self::NotAsked => Some(KeyOutcome::Unavailable),
             Self::Absent | Self::Placeholder | Self::Deleted | Self::Withheld => None,
         }
     }
@@ -238,11 +274,18 @@ impl Explanation {
             format!("it hides {hidden}")
         };
         let place = place(winner);
+        let why = winner
+            .fetched
+            .as_ref()
+            .map_or("not-asked", |state| state.outcome.name());
         match winner.outcome {
+            Looked::Found if winner.fetched.as_ref().is_some_and(ReferenceState::is_stale) => {
+                format!("the last value of {place} stands in, because its provider does not answer ({why}); {hides}")
+            }
             Looked::Found => format!("the value of {place} is used; {hides}"),
             Looked::Dangling => format!("missing: the reference of {place} points to nothing; {hides}"),
             Looked::Denied => format!("refused: the value of {place} may not be used; {hides}"),
-            _ => format!("unavailable: nobody answers for the reference of {place}; {hides}"),
+            _ => format!("unavailable: nobody answers for the reference of {place} ({why}); {hides}"),
         }
     }
 

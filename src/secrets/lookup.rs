@@ -1,5 +1,6 @@
 //! What a stored row answers when a key is asked for.
 
+use crate::domain::provider::FetchOutcome;
 use crate::domain::resolution::Lookup;
 use crate::domain::secret::SecretKind;
 use crate::store::SecretRow;
@@ -15,6 +16,8 @@ pub enum Looked {
     Placeholder,
     /// Its secret was deleted.
     Deleted,
+    /// It refers to a value elsewhere, which nobody was asked for.
+    NotAsked,
     /// Whether it holds a value cannot be told at the moment.
     Unavailable,
     /// Its value may not be used.
@@ -34,6 +37,7 @@ impl Looked {
             Self::Absent => "absent",
             Self::Placeholder => "placeholder",
             Self::Deleted => "deleted",
+            Self::NotAsked => "not-asked",
             Self::Unavailable => "unavailable",
             Self::Denied => "denied",
             Self::Dangling => "dangling",
@@ -42,25 +46,31 @@ impl Looked {
     }
 }
 
-/// What a stored row answers. A reference has no provider to ask in this build, so whether its target has a value
-/// cannot be told.
-pub(super) fn looked(row: Option<&SecretRow>) -> Looked {
-    match row.map(|row| row.meta.kind) {
-        None => Looked::Absent,
-        Some(SecretKind::Value) => Looked::Found,
-        Some(SecretKind::Placeholder) => Looked::Placeholder,
-        Some(SecretKind::Tombstone) => Looked::Deleted,
-        Some(SecretKind::Reference) => Looked::Unavailable,
+/// What a stored row answers, and what its reference came to, where it is one that was asked for.
+pub(super) fn looked(row: Option<&SecretRow>, outcome: Option<FetchOutcome>) -> Looked {
+    match (row.map(|row| row.meta.kind), outcome) {
+        (None, _) => Looked::Absent,
+        (Some(SecretKind::Value), _) => Looked::Found,
+        (Some(SecretKind::Placeholder), _) => Looked::Placeholder,
+        (Some(SecretKind::Tombstone), _) => Looked::Deleted,
+        (Some(SecretKind::Reference), None) => Looked::NotAsked,
+        (Some(SecretKind::Reference), Some(outcome)) => match outcome {
+            FetchOutcome::Found => Looked::Found,
+            FetchOutcome::Dangling => Looked::Dangling,
+            FetchOutcome::Denied => Looked::Denied,
+            FetchOutcome::Unavailable(_) => Looked::Unavailable,
+        },
     }
 }
 
-/// The same for the resolution: only what is absent falls through.
-pub(super) fn lookup(row: Option<&SecretRow>) -> Lookup<&SecretRow> {
-    match (looked(row), row) {
-        (Looked::Found, Some(row)) => Lookup::Found(row),
+/// The same for the resolution: only what is absent falls through. A reference that nobody was asked for decides, so
+/// that it is asked for and no wider one.
+pub(super) fn lookup(row: Option<&SecretRow>, outcome: Option<FetchOutcome>) -> Lookup<&SecretRow> {
+    match (looked(row, outcome), row) {
+        (Looked::Found | Looked::NotAsked, Some(row)) => Lookup::Found(row),
         (Looked::Absent | Looked::Placeholder | Looked::Deleted, _) => Lookup::Absent,
         (Looked::Dangling, _) => Lookup::Dangling,
         (Looked::Denied | Looked::Withheld, _) => Lookup::Denied,
-        (Looked::Found | Looked::Unavailable, _) => Lookup::Unavailable,
+        (Looked::Found | Looked::NotAsked | Looked::Unavailable, _) => Lookup::Unavailable,
     }
 }

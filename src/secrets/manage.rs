@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 pub use crate::domain::audit::Asker;
-use crate::domain::audit::{Action, AuditEntry, Outcome};
+use crate::domain::audit::{Action, AuditEntry};
 use crate::domain::change::Changed;
 use crate::domain::id::{OrganizationId, ScopeId};
 use crate::domain::reference::Reference;
@@ -117,12 +117,9 @@ pub enum ManageError {
     /// Nothing was replaced yet, or what was is gone: a rollback has nothing to bring back.
     #[error("there is no previous version to go back to")]
     NoPredecessor,
-    /// The value stands here: there is nothing to fetch.
-    #[error("the secret is no reference to an external one")]
-    NotExternal,
-    /// Nobody to fetch the value from. An administrator has to configure a provider.
-    #[error("no provider is configured for this reference")]
-    NoProvider,
+    /// A partner's default that is a reference: every tenant would fetch it with its own credentials.
+    #[error("a partner's default cannot be a reference")]
+    PartnerReference,
     /// Its version or count is at its limit. The slot cannot be written any more.
     #[error("the secret's version is at its limit")]
     Exhausted,
@@ -230,24 +227,6 @@ impl SecretManager {
         self.overtaking(asker, std::slice::from_ref(slot), expected, plan)
             .await?;
         Ok(vec![Changed::Secret(slot.clone())])
-    }
-
-    /// Fetches a reference's value anew. This build has no provider to ask, so a reference can be checked for being
-    /// one and no more; the attempt is recorded.
-    ///
-    /// # Errors
-    /// [`ManageError`]: `NotExternal` for a value that stands here, `NoProvider` otherwise.
-    pub async fn refresh(&self, asker: &Asker, slot: &Slot) -> Result<Secret, ManageError> {
-        let row = self.standing(slot).await?;
-        if row.meta.kind != SecretKind::Reference {
-            return Err(ManageError::NotExternal);
-        }
-        let failed = AuditEntry {
-            outcome: Outcome::Failed,
-            ..entry(asker, &row.meta, Action::SecretRefresh, self.clock.now())
-        };
-        self.store.record(vec![failed]).await?;
-        Err(ManageError::NoProvider)
     }
 
     /// Commits what `plan` makes of the rows that stand, and plans again where someone else was faster, unless the

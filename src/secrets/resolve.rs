@@ -1,13 +1,18 @@
 //! Which values an installation gets: every key of its demand resolved through the scopes, recorded, then opened.
 
 mod credentials;
+mod own;
+mod references;
+mod rotations;
+mod winners;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use self::winners::{Winners, choose};
 use super::lookup::lookup;
 use crate::audit::Use;
 use crate::clock::Clock;
@@ -15,32 +20,45 @@ use crate::crypto::keyring::Keyring;
 use crate::crypto::signature;
 use crate::domain::alert::AlertKind;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
+use crate::domain::change::Changed;
 use crate::domain::id::OrganizationId;
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
-use crate::domain::manifest::{Demand, OnMissing};
+use crate::domain::manifest::Demand;
 use crate::domain::policy::DAY_MILLIS;
 use crate::domain::resolution::{
-    HandshakeSecret, HandshakeSecrets, Lookup, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
+    HandshakeSecret, HandshakeSecrets, PartnerDefaults, PayloadSecret, PayloadSecrets, Resolved, SigningSecret,
     first_match, slots,
 };
-use crate::domain::scope::{Owner, ScopeHits, Slot};
+use crate::domain::scope::{ScopeHits, Slot};
 use crate::domain::secret::SecretKind;
 use crate::domain::time::Timestamp;
+use crate::external::ExternalVersion;
+use crate::secrets::sources::{Answer, Freshness, Sources};
 use crate::store::{Change, Finding, SecretRow, SharedStore, StoreError};
 
 pub use credentials::{CredentialError, ProviderCredentials};
+pub use own::ReferenceState;
+pub use references::References;
+pub use rotations::RotationDuty;
 
 /// The longest that a load waits for its audit entry. No plaintext is released unrecorded.
 const RECORD_WAIT: Duration = Duration::from_millis(250);
 
 /// Resolves and opens secrets for deliveries.
+#[derive(Clone)]
 pub struct SecretResolver {
     store: SharedStore,
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     actor: Actor,
+    /// Without it no reference has a value.
+    sources: Option<Arc<Sources>>,
+    rotations: RotationDuty,
 }
+
+/// Which row a value came from, and which of the values behind it, where it is a reference.
+pub type Stamp = (Slot, u64, Option<ExternalVersion>);
 
 /// Why values are loaded. Only loads that nothing but a delivery asks for count towards the read anomaly (contract,
 /// section 8): ten thousand deliveries from memory, a restart, and a rotation in a fleet are no unusual reading.
@@ -65,6 +83,12 @@ pub struct Resolution {
     pub missing: Vec<SecretKey>,
     /// The values, or why none was opened.
     pub outcome: Result<Opened, Blocked>,
+    /// Whether any of it was fetched with the organization's providers.
+    pub is_external: bool,
+    /// When to look at what was fetched again.
+    pub fresh_until: Option<Timestamp>,
+    /// From when on what was fetched may not be used.
+    pub usable_until: Option<Timestamp>,
 }
 
 /// The opened values, by use.
@@ -79,7 +103,7 @@ pub struct Opened {
     /// How many payload keys each scope satisfied.
     pub scope_hits: ScopeHits,
     /// Which row each handshake secret came from: equal stamps mean an equal identity.
-    pub handshake_stamp: Vec<(Slot, u64)>,
+    pub handshake_stamp: Vec<Stamp>,
     /// Every value that was opened, for the log.
     pub uses: Vec<Use>,
 }
@@ -109,34 +133,8 @@ pub enum ResolveError {
     Unrecorded,
 }
 
-/// The rows that won, by use, before anything is opened.
-struct Winners<'a> {
-    payload: Vec<&'a SecretRow>,
-    certificate: Option<&'a SecretRow>,
-    private_key: Option<&'a SecretRow>,
-    ca: Option<&'a SecretRow>,
-    signing: Vec<&'a SecretRow>,
-}
-
-impl Winners<'_> {
-    fn uses(&self) -> Vec<Use> {
-        let used = |row: &SecretRow, source| Use {
-            slot: row.meta.slot.clone(),
-            version: row.meta.version,
-            external: row.meta.kind == SecretKind::Reference,
-            source,
-        };
-        let handshake = [self.certificate, self.private_key, self.ca];
-        let payload = self.payload.iter().map(|row| used(row, Source::Delivery));
-        payload
-            .chain(handshake.into_iter().flatten().map(|row| used(row, Source::Handshake)))
-            .chain(self.signing.iter().map(|row| used(row, Source::Signing)))
-            .collect()
-    }
-}
-
 impl SecretResolver {
-    /// A resolver that records its loads as made by `actor`.
+    /// A resolver that records its loads as made by `actor`, and for which no reference has a value.
     #[must_use]
     pub fn new(store: SharedStore, keyring: Arc<Keyring>, clock: Arc<dyn Clock>, actor: Actor) -> Self {
         Self {
@@ -144,7 +142,29 @@ impl SecretResolver {
             keyring,
             clock,
             actor,
+            sources: None,
+            rotations: RotationDuty::LeaveToOthers,
         }
+    }
+
+    /// The same, with references' values from `sources`.
+    #[must_use]
+    pub fn fetching(self, sources: Arc<Sources>, rotations: RotationDuty) -> Self {
+        Self {
+            sources: Some(sources),
+            rotations,
+            ..self
+        }
+    }
+
+    /// Takes changes over into what values are fetched with and kept for.
+    pub fn apply(&self, changes: &[Changed]) {
+        self.sources.iter().for_each(|sources| sources.apply(changes));
+    }
+
+    /// Lets go of fetched values that are too old, or not referred to any more. Meant to run every half second.
+    pub fn sweep(&self) {
+        self.sources.iter().for_each(|sources| sources.sweep());
     }
 
     /// Resolves a demand. Nothing is opened unless the delivery can be made, and nothing is returned unless
@@ -164,11 +184,22 @@ impl SecretResolver {
             .collect();
         let rows = self.store.slots(&probed).await?;
         let by_slot: HashMap<&Slot, &SecretRow> = rows.iter().map(|row| (&row.meta.slot, row)).collect();
-        let winner = |key: &SecretKey| match first_match(
-            slots(installation, partner, key)
-                .iter()
-                .map(|slot| lookup(by_slot.get(slot).copied())),
-        ) {
+        let decided = |key: &SecretKey, references: &References| {
+            let lookups = slots(installation, partner, key);
+            first_match(lookups.iter().map(|slot| {
+                let outcome = references.answer(slot).map(Answer::usability);
+                lookup(by_slot.get(slot).copied(), outcome)
+            }))
+        };
+        // Who decides is settled first, so that no wider row is used whatever comes of a reference.
+        let none = References::default();
+        let deciding = demanded_keys(demand).filter_map(|key| match decided(key, &none) {
+            Resolved::Found(row) => Some(row),
+            Resolved::Missing | Resolved::Denied | Resolved::Unavailable => None,
+        });
+        let organization = Some(&installation.organization);
+        let references = self.references(organization, deciding, Freshness::Fresh).await?;
+        let winner = |key: &SecretKey| match decided(key, &references) {
             Resolved::Found(row) => Ok(Some(row)),
             Resolved::Missing => Ok(None),
             Resolved::Denied | Resolved::Unavailable => Err(ResolveError::Source),
@@ -178,18 +209,22 @@ impl SecretResolver {
         let outcome = match chosen {
             Err(blocked) => Err(blocked),
             Ok(winners) => {
-                let uses = winners.uses();
+                let uses = winners.uses(&references);
                 self.record_loads(installation, &uses, reason).await?;
-                match self.open_all(&winners, uses) {
+                match self.open_all(&winners, uses, &references) {
                     Ok(opened) => Ok(opened),
                     Err(slot) => return Err(self.unopened(&slot)),
                 }
             }
         };
+        let probed: HashSet<Slot> = probed.into_iter().collect();
         Ok(Resolution {
-            probed: probed.into_iter().collect(),
             missing,
             outcome,
+            is_external: references.are_any(),
+            fresh_until: references.fresh_until(),
+            usable_until: references.usable_until(),
+            probed: probed.union(&references.credentials).cloned().collect(),
         })
     }
 
@@ -216,73 +251,19 @@ impl SecretResolver {
         self.record(entries).await
     }
 
-    fn load_entry(&self, organization: Option<OrganizationId>, row: &SecretRow, source: Source) -> AuditEntry {
+    fn entry(
+        &self,
+        organization: Option<OrganizationId>,
+        row: &SecretRow,
+        action: Action,
+        source: Source,
+    ) -> AuditEntry {
         let at = self.clock.now();
-        AuditEntry::of(organization, at, self.actor.clone(), Action::SecretLoad, source).about(
+        AuditEntry::of(organization, at, self.actor.clone(), action, source).about(
             &row.meta.slot,
             row.meta.version,
             row.meta.kind == SecretKind::Reference,
         )
-    }
-
-    /// One secret of an organization that signs what the sidecar sends in its own name: current and, for its overlap,
-    /// the one before. `None` where it has no value.
-    ///
-    /// # Errors
-    /// [`ResolveError`].
-    pub async fn own_signing_secret(&self, slot: &Slot) -> Result<Option<SigningSecret>, ResolveError> {
-        let rows = self.store.slots(std::slice::from_ref(slot)).await?;
-        let Some(row) = rows.iter().find(|row| row.meta.slot == *slot) else {
-            return Ok(None);
-        };
-        match lookup(Some(row)) {
-            Lookup::Found(row) => {
-                self.record_own_load(row).await?;
-                self.signing_secret(row).map(Some).map_err(|slot| self.unopened(&slot))
-            }
-            Lookup::Absent | Lookup::Dangling => Ok(None),
-            Lookup::Denied | Lookup::Unavailable => Err(ResolveError::Source),
-        }
-    }
-
-    /// The row that an installation's key resolves to, unopened.
-    ///
-    /// # Errors
-    /// [`ResolveError`].
-    pub async fn winner(
-        &self,
-        installation: &Installation,
-        partner: PartnerDefaults,
-        key: &SecretKey,
-    ) -> Result<Option<SecretRow>, ResolveError> {
-        let slots = slots(installation, partner, key);
-        let rows = self.store.slots(&slots).await?;
-        let standing = |slot: &Slot| rows.iter().find(|row| row.meta.slot == *slot);
-        match first_match(slots.iter().map(|slot| lookup(standing(slot)))) {
-            Resolved::Found(row) => Ok(Some(row.clone())),
-            Resolved::Missing => Ok(None),
-            Resolved::Denied | Resolved::Unavailable => Err(ResolveError::Source),
-        }
-    }
-
-    /// Opens a handshake secret to look at it, not to use it.
-    ///
-    /// # Errors
-    /// [`ResolveError`].
-    pub async fn look_at(&self, row: &SecretRow) -> Result<HandshakeSecret, ResolveError> {
-        self.record_own_load(row).await?;
-        self.open(row).map(HandshakeSecret).map_err(|slot| self.unopened(&slot))
-    }
-
-    /// A load that no delivery asked for: it does not count as unusual reading, or an alert's signature would bring
-    /// the next alert about.
-    async fn record_own_load(&self, row: &SecretRow) -> Result<(), ResolveError> {
-        let organization = match &row.meta.slot.owner {
-            Owner::Organization(organization) => Some(organization.clone()),
-            Owner::Partner => None,
-        };
-        self.record(vec![self.load_entry(organization, row, Source::Refresh)])
-            .await
     }
 
     fn unopened(&self, slot: &Slot) -> ResolveError {
@@ -323,33 +304,38 @@ impl SecretResolver {
     }
 
     /// Everything opened, or the slot whose value is not as it was sealed.
-    fn open_all(&self, winners: &Winners<'_>, uses: Vec<Use>) -> Result<Opened, Slot> {
+    fn open_all(&self, winners: &Winners<'_>, uses: Vec<Use>, references: &References) -> Result<Opened, Slot> {
+        let value = |row: &SecretRow| self.value(row, references);
         let mut payload = PayloadSecrets::default();
         let mut scope_hits = ScopeHits::default();
         for row in &winners.payload {
             payload.insert(PayloadSecret {
                 key: row.meta.slot.key.clone(),
-                value: self.open(row)?,
+                value: value(row)?,
             });
             scope_hits.count(row.meta.slot.scope);
         }
         let handshake = match (winners.certificate, winners.private_key) {
             (Some(certificate), Some(private_key)) => Some(HandshakeSecrets {
-                certificate: HandshakeSecret(self.open(certificate)?),
-                private_key: HandshakeSecret(self.open(private_key)?),
-                ca: winners.ca.map(|row| self.open(row)).transpose()?.map(HandshakeSecret),
+                certificate: HandshakeSecret(value(certificate)?),
+                private_key: HandshakeSecret(value(private_key)?),
+                ca: winners.ca.map(value).transpose()?.map(HandshakeSecret),
             }),
             _ => None,
         };
         let handshake_stamp = [winners.certificate, winners.private_key, winners.ca]
             .into_iter()
             .flatten()
-            .map(|row| (row.meta.slot.clone(), row.meta.version))
+            .map(|row| {
+                let slot = &row.meta.slot;
+                let fetched = references.value(slot).map(|found| found.held.version().clone());
+                (slot.clone(), references.version(row), fetched)
+            })
             .collect();
         let signing = winners
             .signing
             .iter()
-            .map(|row| self.signing_secret(row))
+            .map(|row| self.signing_secret(row, references))
             .collect::<Result<_, _>>()?;
         Ok(Opened {
             payload,
@@ -361,6 +347,17 @@ impl SecretResolver {
         })
     }
 
+    /// A row's value: what it seals, or what its reference came to.
+    fn value(&self, row: &SecretRow, references: &References) -> Result<SecretString, Slot> {
+        if row.meta.kind != SecretKind::Reference {
+            return self.open(row);
+        }
+        let slot = &row.meta.slot;
+        let found = references.value(slot).ok_or_else(|| slot.clone())?;
+        Ok(SecretString::from(found.held.value().expose_secret()))
+    }
+
+    /// What a row seals: a value, or a reference.
     fn open(&self, row: &SecretRow) -> Result<SecretString, Slot> {
         let meta = &row.meta;
         self.keyring
@@ -369,7 +366,7 @@ impl SecretResolver {
     }
 
     /// A signing secret with its predecessor, as long as that is still valid.
-    fn signing_secret(&self, row: &SecretRow) -> Result<SigningSecret, Slot> {
+    fn signing_secret(&self, row: &SecretRow, references: &References) -> Result<SigningSecret, Slot> {
         let now = self.clock.now();
         let predecessor = match &row.predecessor {
             Some(old) if old.valid_until > now => {
@@ -382,7 +379,7 @@ impl SecretResolver {
             _ => None,
         };
         Ok(SigningSecret {
-            current: self.open(row)?,
+            current: self.value(row, references)?,
             predecessor,
         })
     }
@@ -424,62 +421,4 @@ pub fn demanded_keys(demand: &Demand) -> impl Iterator<Item = &SecretKey> {
         .map(|wanted| &wanted.key)
         .chain(handshake)
         .chain(&demand.signing)
-}
-
-/// Picks the rows to open, or says what blocks the delivery. Every missing payload key goes into `missing`, sorted.
-fn choose<'a>(
-    demand: &Demand,
-    winner: impl Fn(&SecretKey) -> Result<Option<&'a SecretRow>, ResolveError>,
-    missing: &mut Vec<SecretKey>,
-) -> Result<Result<Winners<'a>, Blocked>, ResolveError> {
-    let mut winners = Winners {
-        payload: Vec::new(),
-        certificate: None,
-        private_key: None,
-        ca: None,
-        signing: Vec::new(),
-    };
-    let mut required_missing = Vec::new();
-    for wanted in &demand.payload {
-        match winner(&wanted.key)? {
-            Some(row) => winners.payload.push(row),
-            None => {
-                missing.push(wanted.key.clone());
-                if wanted.required {
-                    required_missing.push(wanted.key.clone());
-                }
-            }
-        }
-    }
-    missing.sort_unstable();
-    let mut signing_missing = Vec::new();
-    for key in &demand.signing {
-        match winner(key)? {
-            Some(row) => winners.signing.push(row),
-            None => signing_missing.push(key.clone()),
-        }
-    }
-    let mut handshake_missing = Vec::new();
-    if let Some(keys) = &demand.handshake {
-        let mut want = |key: &SecretKey| -> Result<Option<&'a SecretRow>, ResolveError> {
-            let row = winner(key)?;
-            if row.is_none() {
-                handshake_missing.push(key.clone());
-            }
-            Ok(row)
-        };
-        winners.certificate = want(&keys.certificate_key)?;
-        winners.private_key = want(&keys.private_key_key)?;
-        winners.ca = keys.ca_key.as_ref().map(&mut want).transpose()?.flatten();
-    }
-    if !required_missing.is_empty() && demand.on_missing == OnMissing::FailFast {
-        return Ok(Err(Blocked::RequiredMissing(required_missing)));
-    }
-    if !signing_missing.is_empty() {
-        return Ok(Err(Blocked::SigningMissing(signing_missing)));
-    }
-    if !handshake_missing.is_empty() {
-        return Ok(Err(Blocked::HandshakeMissing(handshake_missing)));
-    }
-    Ok(Ok(winners))
 }

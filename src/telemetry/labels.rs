@@ -2,6 +2,7 @@
 
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
+use crate::domain::provider::FetchOutcome;
 
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
@@ -110,6 +111,26 @@ labels!(
         Dropped = "dropped",
     }
 );
+
+labels!(
+    /// What kind of backend references are fetched from.
+    SourceBackend {
+        /// HashiCorp Vault.
+        Vault = "vault",
+        /// Google Secret Manager.
+        Gsm = "gsm",
+    }
+);
+
+impl Label for FetchOutcome {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn word(self) -> &'static str {
+        self.name()
+    }
+    fn position(self) -> usize {
+        self.position()
+    }
+}
 
 impl Label for AlertKind {
     const ALL: &'static [Self] = Self::ALL;

@@ -10,12 +10,13 @@ use prometheus::{
 
 use super::labels::{BundleLookup, Handshake, Label, Listener, NoticeKind, NoticeOutcome, Outcome};
 use super::line_buffer::Drops;
+use super::source_metrics::SourceMetrics;
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 use crate::domain::time::Timestamp;
 
 /// Upper bounds, in seconds, of what a delivery takes.
-const SECONDS: &[f64] = &[
+pub(super) const SECONDS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
@@ -32,7 +33,7 @@ pub struct ByLabel<L, M> {
 }
 
 impl<L: Label, M> ByLabel<L, M> {
-    fn each(mut handle: impl FnMut(&'static str) -> M) -> Self {
+    pub(super) fn each(mut handle: impl FnMut(&'static str) -> M) -> Self {
         Self {
             handles: L::ALL.iter().map(|label| handle(label.word())).collect(),
             label: PhantomData,
@@ -108,6 +109,8 @@ pub struct Metrics {
     pub notices: ByLabel<NoticeKind, ByLabel<NoticeOutcome, IntCounter>>,
     /// `kiket_alerts_total{kind}`
     pub alerts: ByLabel<AlertKind, IntCounter>,
+    /// What is fetched from other backends.
+    pub sources: SourceMetrics,
     upstream_connections: IntCounter,
     upstream_reused: IntCounter,
     upstream_handshakes: ByLabel<Handshake, IntCounter>,
@@ -196,6 +199,7 @@ impl Metrics {
                 "Alerts that were raised and taken up here.",
                 "kind",
             )?,
+            sources: SourceMetrics::register(r)?,
             upstream_connections: counter(
                 r,
                 "kiket_upstream_connections_total",
@@ -289,7 +293,7 @@ fn gauge_vec(registry: &Registry, name: &str, help: &str, label: &str) -> promet
     Ok(family)
 }
 
-fn gauges<L: Label>(
+pub(super) fn gauges<L: Label>(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -299,7 +303,7 @@ fn gauges<L: Label>(
     Ok(ByLabel::each(|word| family.with_label_values(&[word])))
 }
 
-fn counters<L: Label, P: Atomic + 'static>(
+pub(super) fn counters<L: Label, P: Atomic + 'static>(
     registry: &Registry,
     name: &str,
     help: &str,

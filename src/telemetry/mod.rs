@@ -7,8 +7,9 @@ pub mod labels;
 pub mod line_buffer;
 pub mod logging;
 pub mod metrics;
+pub mod source_metrics;
 
 pub use delivery_line::DeliveryLine;
-pub use labels::{BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome};
+pub use labels::{BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, SourceBackend};
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::scope::Owner;
+use crate::domain::time::Timestamp;
 use crate::secrets::explain::{Explanation, Tried};
 
 /// Where the values of an installation's keys come from.
@@ -39,7 +40,8 @@ pub(in crate::admin) struct TriedObject {
     scope_id: String,
     /// Whether it is the partner's layer of the extension scope.
     partner_default: bool,
-    /// `found`, `absent`, `placeholder`, `deleted`, `unavailable`, `denied`, `dangling` or `withheld`.
+    /// `found`, `absent`, `placeholder`, `deleted`, `not-asked`, `unavailable`, `denied`, `dangling` or
+    /// `withheld`. A reference is asked for where it decides.
     outcome: &'static str,
     /// Whether a narrower scope was decisive, so that this one does not count.
     hidden: bool,
@@ -47,24 +49,46 @@ pub(in crate::admin) struct TriedObject {
     /// `value` or `external`.
     source: Option<&'static str>,
     updated_at: Option<String>,
+    /// What came of asking for the reference that decides; `null` elsewhere.
+    fetched: Option<FetchedObject>,
 }
 
-impl From<&Explanation> for ExplanationObject {
-    fn from(explanation: &Explanation) -> Self {
+/// What is known of a reference's value.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct FetchedObject {
+    /// `found`, `dangling`, `denied`, or why it is unavailable: `sealed`, `rate-limited`, `server-error`, `timeout`, …
+    outcome: &'static str,
+    /// Whether an earlier value stands in.
+    stale: bool,
+    /// The backend's name of the version, where it names versions.
+    version: Option<String>,
+    /// When the value was fetched.
+    fetched_at: Option<String>,
+    /// How long ago this instance fetched it, in milliseconds.
+    cache_age_ms: Option<u64>,
+}
+
+impl ExplanationObject {
+    /// As it is at a moment.
+    pub(in crate::admin) fn at(explanation: &Explanation, now: Timestamp) -> Self {
         Self {
             key: explanation.key.to_string(),
             used_for: explanation.used_for.name(),
             required: explanation.is_required,
             outcome: explanation.outcome.name(),
-            winner: explanation.winner().map(Into::into),
-            tried: explanation.tried.iter().map(Into::into).collect(),
+            winner: explanation.winner().map(|tried| TriedObject::at(tried, now)),
+            tried: explanation
+                .tried
+                .iter()
+                .map(|tried| TriedObject::at(tried, now))
+                .collect(),
             says: explanation.says(),
         }
     }
 }
 
-impl From<&Tried> for TriedObject {
-    fn from(tried: &Tried) -> Self {
+impl TriedObject {
+    fn at(tried: &Tried, now: Timestamp) -> Self {
         Self {
             scope: tried.slot.scope.name(),
             scope_id: tried.slot.scope_id.to_string(),
@@ -76,6 +100,13 @@ impl From<&Tried> for TriedObject {
                 .is_external
                 .map(|is_external| if is_external { "external" } else { "value" }),
             updated_at: tried.updated_at.map(|at| at.to_rfc3339()),
+            fetched: tried.fetched.as_ref().map(|state| FetchedObject {
+                outcome: state.outcome.name(),
+                stale: state.is_stale(),
+                version: state.version.clone(),
+                fetched_at: state.fetched_at.map(|at| at.to_rfc3339()),
+                cache_age_ms: state.fetched_at.map(|at| now.0.saturating_sub(at.0)),
+            }),
         }
     }
 }

@@ -33,6 +33,12 @@ vocabulary!(
         TooLarge = "too-large",
         /// There is no way to log in where the provider says.
         LoginFailed = "login-failed",
+        /// It failed again and again, and is left alone for a while.
+        CircuitOpen = "circuit-open",
+        /// No provider is configured that could be asked.
+        ProviderMissing = "provider-missing",
+        /// The secret that the provider is asked with is missing, or cannot be used.
+        CredentialUnusable = "credential-unusable",
     }
 );
 
@@ -50,6 +56,31 @@ pub enum FetchOutcome {
 }
 
 impl FetchOutcome {
+    /// Every way.
+    #[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
+    pub const ALL: [Self; Unavailable::ALL.len() + 3] = {
+        let mut all = [Self::Found; Unavailable::ALL.len() + 3];
+        all[1] = Self::Dangling;
+        all[2] = Self::Denied;
+        let mut at = 0;
+        while at < Unavailable::ALL.len() {
+            all[at + 3] = Self::Unavailable(Unavailable::ALL[at]);
+            at += 1;
+        }
+        all
+    };
+
+    /// Where it stands in [`Self::ALL`].
+    #[must_use]
+    pub const fn position(self) -> usize {
+        match self {
+            Self::Found => 0,
+            Self::Dangling => 1,
+            Self::Denied => 2,
+            Self::Unavailable(why) => why as usize + 3,
+        }
+    }
+
     /// The word in logs, on metrics and in tests.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -58,6 +89,18 @@ impl FetchOutcome {
             Self::Dangling => "dangling",
             Self::Denied => "denied",
             Self::Unavailable(why) => why.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_stands_where_it_says() {
+        for (at, outcome) in FetchOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.position(), at, "{}", outcome.name());
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What the next version of a secret is: sealed anew, counts gone on, the replaced one kept where it may come back.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Asker, Content, ManageError, NewSecret, Overlap, SECRETS_PER_WRITE_MAX};
 use crate::crypto::keyring::Keyring;
 use crate::domain::audit::Action;
 use crate::domain::reference::Reference;
-use crate::domain::scope::Slot;
+use crate::domain::scope::{Owner, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta, VALUE_BYTES_MAX, successor};
 use crate::domain::time::Timestamp;
+use crate::secrets::linked::Linked;
 use crate::store::{Predecessor, SecretRow};
 
 /// How long a replaced value stays valid in signatures.
@@ -39,6 +40,11 @@ pub(super) fn check(secrets: &[NewSecret], slots: &[Slot]) -> Result<(), ManageE
         .all(|(n, slot)| !slots.iter().skip(n + 1).any(|other| other == slot));
     if slots.is_empty() || slots.len() > SECRETS_PER_WRITE_MAX || !all_differ {
         return Err(ManageError::Count);
+    }
+    let is_partners =
+        |new: &NewSecret| matches!((&new.slot.owner, &new.content), (Owner::Partner, Content::Reference(_)));
+    if secrets.iter().any(is_partners) {
+        return Err(ManageError::PartnerReference);
     }
     let fits = |new: &NewSecret| match &new.content {
         Content::Value(value) => (1..=VALUE_BYTES_MAX).contains(&value.expose_secret().len()),
@@ -76,7 +82,10 @@ pub(super) fn replacing(
     };
     let sealed = match &new.content {
         Content::Value(value) => keyring.seal(&new.slot, kind, meta.version, value.expose_secret().as_bytes()),
-        Content::Reference(reference) => keyring.seal(&new.slot, kind, meta.version, reference.to_string().as_bytes()),
+        Content::Reference(reference) => {
+            let text = Linked::new(reference.clone()).text();
+            keyring.seal(&new.slot, kind, meta.version, text.as_bytes())
+        }
     };
     let sealed = sealed.map_err(|_| ManageError::Seal)?;
     let predecessor = match overlap {
@@ -108,7 +117,12 @@ pub(super) fn returning(
     let opened = [SecretKind::Value, SecretKind::Reference]
         .into_iter()
         .find_map(|kind| Some((kind, keyring.open(slot, kind, old.version, &old.sealed).ok()?)));
-    let (kind, plaintext) = opened.ok_or(ManageError::Seal)?;
+    let (kind, mut plaintext) = opened.ok_or(ManageError::Seal)?;
+    if kind == SecretKind::Reference {
+        // What was noted of its value then is not what stands there now.
+        let linked = Linked::read(plaintext.expose_secret()).ok_or(ManageError::Seal)?;
+        plaintext = SecretString::from(Linked::new(linked.reference).text());
+    }
     let meta = next(asker, Some(before), slot, kind, now)?;
     let sealed = keyring.seal(slot, kind, meta.version, plaintext.expose_secret().as_bytes());
     Ok(Planned {
@@ -149,7 +163,7 @@ pub(super) fn burying(asker: &Asker, before: &SecretRow, now: Timestamp) -> Resu
 pub(super) fn opened_reference(keyring: &Keyring, row: &SecretRow) -> Option<Reference> {
     let meta = &row.meta;
     let text = keyring.open(&meta.slot, meta.kind, meta.version, &row.sealed).ok()?;
-    Reference::parse(text.expose_secret()).ok()
+    Linked::read(text.expose_secret()).map(|linked| linked.reference)
 }
 
 /// Versions and counts go on, tombstones' too; only what replaces a value is a rotation.

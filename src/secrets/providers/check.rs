@@ -105,6 +105,9 @@ const fn unavailable(why: Unavailable) -> &'static str {
         Unavailable::WrongShape => "What answers at the address does not answer as this kind of backend does.",
         Unavailable::TooLarge => "The answer is larger than accepted.",
         Unavailable::LoginFailed => "There is no way to log in where auth.method and auth.mount say.",
+        Unavailable::CircuitOpen => "The backend failed again and again, and is left alone for a while.",
+        Unavailable::ProviderMissing => "No provider is configured that could be asked.",
+        Unavailable::CredentialUnusable => "What the provider is asked with is missing, or cannot be used.",
     }
 }
 

@@ -23,6 +23,20 @@ pub struct ProviderCredentials {
     pub stamp: Vec<(Slot, u64)>,
 }
 
+/// The rows of a provider's credentials, not opened.
+pub(super) struct CredentialRows {
+    credential: Option<SecretRow>,
+    authority: Option<SecretRow>,
+}
+
+impl CredentialRows {
+    /// Which rows they are: equal stamps mean equal credentials.
+    pub(super) fn stamp(&self) -> Vec<(Slot, u64)> {
+        let stamped = |row: &SecretRow| (row.meta.slot.clone(), row.meta.version);
+        self.credential.iter().chain(&self.authority).map(stamped).collect()
+    }
+}
+
 /// Why a provider's credentials were not opened. Says which of its two keys by its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
@@ -63,6 +77,19 @@ impl SecretResolver {
         organization: &OrganizationId,
         provider: &Provider,
     ) -> Result<ProviderCredentials, CredentialError> {
+        let rows = self.credential_rows(organization, provider).await?;
+        Ok(ProviderCredentials {
+            stamp: rows.stamp(),
+            credentials: self.open_credentials(&rows).await?,
+        })
+    }
+
+    /// Where a provider's credentials stand.
+    pub(super) async fn credential_rows(
+        &self,
+        organization: &OrganizationId,
+        provider: &Provider,
+    ) -> Result<CredentialRows, CredentialError> {
         let slot = |key: &SecretKey| Slot {
             owner: Owner::Organization(organization.clone()),
             scope: Scope::Organization,
@@ -77,20 +104,21 @@ impl SecretResolver {
         } else {
             self.store.slots(&slots).await.map_err(ResolveError::from)?
         };
-        let credential = standing(&rows, credential.as_ref(), "auth.credential_key")?;
-        let authority = standing(&rows, authority.as_ref(), "ca_key")?;
-        let mut stamp = Vec::new();
-        for row in [credential, authority].into_iter().flatten() {
+        Ok(CredentialRows {
+            credential: standing(&rows, credential.as_ref(), "auth.credential_key")?.cloned(),
+            authority: standing(&rows, authority.as_ref(), "ca_key")?.cloned(),
+        })
+    }
+
+    /// Opens a provider's credentials, once their loads are in the audit log.
+    pub(super) async fn open_credentials(&self, rows: &CredentialRows) -> Result<Credentials, ResolveError> {
+        for row in rows.credential.iter().chain(&rows.authority) {
             self.record_own_load(row).await?;
-            stamp.push((row.meta.slot.clone(), row.meta.version));
         }
         let open = |row: &SecretRow| self.open(row).map_err(|slot| self.unopened(&slot));
-        Ok(ProviderCredentials {
-            credentials: Credentials {
-                credential: credential.map(open).transpose()?,
-                authority: authority.map(open).transpose()?,
-            },
-            stamp,
+        Ok(Credentials {
+            credential: rows.credential.as_ref().map(open).transpose()?,
+            authority: rows.authority.as_ref().map(open).transpose()?,
         })
     }
 }
