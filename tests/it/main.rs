@@ -35,6 +35,7 @@ mod demo;
 mod endpoint_faults;
 mod endpoint_tls;
 mod environment;
+mod external_references;
 mod first_delivery;
 mod fleet;
 mod fuzzed;

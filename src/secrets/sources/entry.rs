@@ -18,6 +18,9 @@ pub(super) const NEGATIVE: Millis = 5_000;
 /// How long a backend that did not answer is not asked again while its last value stands in.
 pub(super) const RETRY: Millis = 5_000;
 
+/// The same where there is none.
+pub(super) const AGAIN: Millis = 1_000;
+
 /// A bundle without a value looks again after this time at most.
 const LOOK_AGAIN: Millis = 30_000;
 
@@ -198,8 +201,10 @@ impl Entry {
             }
             FetchOutcome::Dangling => is_recent(NEGATIVE).then(|| nothing(times, at)),
             FetchOutcome::Denied => is_recent(NEGATIVE).then_some(Answer::Denied),
-            FetchOutcome::Unavailable(_) if is_recent(RETRY) => self.stale(times, now),
-            FetchOutcome::Unavailable(_) => None,
+            FetchOutcome::Unavailable(why) => match self.stale(times, now) {
+                Some(stale) => is_recent(RETRY).then_some(stale),
+                None => is_recent(AGAIN).then_some(Answer::Unavailable(why)),
+            },
         }
     }
 

@@ -81,6 +81,8 @@ pub(super) struct Opened {
     times: Times,
     permits: Arc<Semaphore>,
     breaker: Breaker,
+    /// The fetch that looks whether a backend that was left alone is back.
+    probe: Option<watch::Receiver<Option<Answer>>>,
     entries: HashMap<Target, Entry>,
     used_at: Timestamp,
     metrics: Arc<Metrics>,
@@ -103,7 +105,7 @@ pub(super) enum Step {
     Answered(Answer),
     /// Wait for a fetch that is under way, and take its answer.
     Join(watch::Receiver<Option<Answer>>),
-    /// Wait for a fetch whose answer is too old to be taken, and ask again.
+    /// Wait for a fetch whose answer is not to be taken, because it is too old or another's, and ask again.
     Wait(watch::Receiver<Option<Answer>>),
     /// Make a fetch.
     Begin(
@@ -145,6 +147,7 @@ impl Opened {
             times,
             permits: Arc::new(Semaphore::new(FETCHES_MAX)),
             breaker: Breaker::default(),
+            probe: None,
             entries: HashMap::new(),
             used_at: now,
             metrics,
@@ -153,6 +156,7 @@ impl Opened {
 
     /// How asking the backend ended.
     fn settle(&mut self, outcome: FetchOutcome, now: Timestamp) {
+        self.probe = None;
         let was_open = self.breaker.is_open();
         self.breaker.settle(outcome, now);
         let gauges = &self.metrics.sources.breakers_open;
@@ -239,13 +243,16 @@ impl Table {
         {
             return Step::Answered(opened.counted(answer));
         }
+        let was_open = opened.breaker.is_open();
         if !opened.breaker.admits(now) && freshness == Freshness::Fresh {
-            let stale = entry.stale(opened.times, now);
-            opened
-                .metrics
-                .sources
-                .fetched(opened.backend, FetchOutcome::Unavailable(Unavailable::CircuitOpen));
-            let answer = stale.unwrap_or(Answer::Unavailable(Unavailable::CircuitOpen));
+            let probe = opened.probe.as_ref().filter(|probe| probe.has_changed().is_ok());
+            let answer = match (entry.stale(opened.times, now), probe) {
+                (Some(stale), _) => stale,
+                (None, Some(probe)) => return Step::Wait(probe.clone()),
+                (None, None) => Answer::Unavailable(Unavailable::CircuitOpen),
+            };
+            let outcome = FetchOutcome::Unavailable(Unavailable::CircuitOpen);
+            opened.metrics.sources.fetched(opened.backend, outcome);
             return Step::Answered(opened.counted(answer));
         }
         self.flights += 1;
@@ -254,6 +261,7 @@ impl Table {
             number: self.flights,
             done: done.clone(),
         });
+        opened.probe = was_open.then(|| done.clone());
         let flying = Flying {
             source: Arc::clone(&opened.source),
             permits: Arc::clone(&opened.permits),
