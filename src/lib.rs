@@ -31,7 +31,7 @@
 //! | authenticate the dispatcher | `proxy::auth` |
 //! | one strict pass over the JSON: installation, stated ids, splice point | [`domain::payload`] |
 //! | look the installation up | [`bundles`] |
-//! | (cold, on the control runtime: build) | [`registry`] and [`secrets::resolve`] → [`store`], [`crypto`] |
+//! | (cold, on the control runtime: build) | [`registry`] and [`secrets::resolve`] → [`store`], [`crypto`]; [`secrets::sources`] → [`external`] |
 //! | splice: the body, the fragment, the rest of the body | [`domain::payload`] |
 //! | sign, fresh at every attempt | [`crypto::signature`] |
 //! | send over a connection of this identity | [`delivery`] → [`egress`] |

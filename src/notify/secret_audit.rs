@@ -1,4 +1,5 @@
-//! Which secrets admins should look after: overdue, ending, unused; certificates that end; records that were altered.
+//! Which secrets admins should look after: overdue, ending, unused; references that point to nothing; certificates that
+//! end; records that were altered.
 //!
 //! Run at the start and then every so often (`Extensions::SecretAuditJob` of the spec). What was found is alerted once:
 //! for each version, stage and last use. Several instances may look at the same time; the store keeps the first alert.
@@ -21,10 +22,14 @@ use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
 use crate::registry::{self, Registered, RegistryError, policy_of};
 use crate::secrets::resolve::SecretResolver;
-use crate::store::{Finding, Page, SecretQuery, StoreError, Tenancy};
+use crate::secrets::sources::Freshness;
+use crate::store::{Finding, Page, SecretQuery, SecretRow, StoreError, Tenancy};
 
 /// Rows that are read at a time.
 const PAGE_ROWS: u32 = 500;
+
+/// How many references are asked for at a time.
+const REFERENCES_AT_A_TIME: usize = 16;
 
 /// How many days before an end admins are told, the nearest first.
 const STAGES_DAYS: [u64; 3] = [7, 14, 30];
@@ -113,9 +118,24 @@ impl SecretAudit {
                     self.sources.raise(finding, Timestamp(0)).await?;
                 }
             }
+            self.look_at_references(organization, &listed.rows).await;
             match listed.next {
                 Some(next) => page.after = Some(next),
                 None => return Ok(()),
+            }
+        }
+    }
+
+    /// Where references point to, some at a time, as a delivery would ask. Whoever asks tells of those that point to
+    /// nothing, and notes rotations; what could not be asked is looked at next time.
+    async fn look_at_references(&self, organization: &OrganizationId, rows: &[SecretRow]) {
+        let references = rows.iter().filter(|row| row.meta.kind == SecretKind::Reference);
+        let references: Vec<SecretRow> = references.cloned().collect();
+        for some in references.chunks(REFERENCES_AT_A_TIME) {
+            let looked = self.secrets.states(Some(organization), some, Freshness::Fresh).await;
+            if let Err(error) = looked {
+                tracing::warn!(%error, organization_id = %organization, "references could not be looked at");
+                return;
             }
         }
     }

@@ -145,7 +145,8 @@ impl SecretResolver {
                 }
                 Answer::Dangling { .. } => self.told_dangling(stated.row),
                 Answer::Denied | Answer::Unavailable(_) => {
-                    tracing::warn!(outcome = answer.outcome().name(), "a reference has no value");
+                    let (outcome, key) = (answer.outcome().name(), &slot.key);
+                    tracing::warn!(outcome, organization_id = %organization, %key, "a reference has no value");
                 }
             }
             found.answers.insert(slot.clone(), answer);

@@ -6,6 +6,9 @@
 //! it does not, nothing of the value is stored: a process notes that a value changed since it last looked only if the
 //! row is still as it was then. A rotation that no running process saw the version before of goes unnoted, unless the
 //! row has a name from an earlier one.
+//!
+//! The value before it is not kept: what signs with a reference has no overlap after a rotation in its backend, and there
+//! is nothing here to roll back to.
 
 use std::sync::Arc;
 
@@ -22,7 +25,8 @@ use crate::secrets::sources::{Sighting, Sources, Usable};
 use crate::store::{Change, SecretRow, StoreError, Write, rotated};
 
 /// Whether this instance writes down the rotations that it sees. One that may not write to the registry leaves that to
-/// those that may.
+/// those that may: each of those looks when it delivers, when somebody asks for a reference, and when it looks all
+/// secrets over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationDuty {
     /// It does.

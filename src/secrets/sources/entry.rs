@@ -1,6 +1,6 @@
 //! What is known of one target: its last good value, how asking for it ended last, and who uses it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -282,9 +282,9 @@ impl Entry {
         }
     }
 
-    /// The row of a reference changed: unless it asks again, the value is not its any more.
-    pub(super) fn doubt(&mut self, slot: &Slot) {
-        if let Some(user) = self.users.get_mut(slot) {
+    /// The rows of references changed: unless they ask again, the value is not theirs any more.
+    pub(super) fn doubt(&mut self, slots: &HashSet<&Slot>) {
+        for (_, user) in self.users.iter_mut().filter(|(slot, _)| slots.contains(slot)) {
             user.doubts.get_or_insert(0);
         }
     }

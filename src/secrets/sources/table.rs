@@ -1,6 +1,6 @@
 //! Which sources are open and what is known of their targets: bounded, and consistent under one lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -55,14 +55,34 @@ impl SourceKey {
     pub(super) const fn provider(&self) -> &Provider {
         &self.provider
     }
+}
 
-    fn hangs_on(&self, change: &Changed) -> bool {
-        match change {
-            Changed::Everything => true,
-            Changed::Providers(organization) => self.organization == *organization,
-            Changed::Secret(slot) => self.stamp.iter().any(|(own, _)| own == slot),
-            Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens => false,
+/// What a batch of changes touched, of what sources hang on.
+#[derive(Default)]
+struct Changes<'a> {
+    everything: bool,
+    organizations: HashSet<&'a OrganizationId>,
+    slots: HashSet<&'a Slot>,
+}
+
+impl<'a> Changes<'a> {
+    fn of(changes: &'a [Changed]) -> Self {
+        let mut touched = Self::default();
+        for change in changes {
+            match change {
+                Changed::Everything => touched.everything = true,
+                Changed::Providers(organization) => drop(touched.organizations.insert(organization)),
+                Changed::Secret(slot) => drop(touched.slots.insert(slot)),
+                Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens => {}
+            }
         }
+        touched
+    }
+
+    /// Whether a source is not what it was.
+    fn concern(&self, key: &SourceKey) -> bool {
+        let is_asked_otherwise = key.stamp.iter().any(|(slot, _)| self.slots.contains(slot));
+        self.everything || self.organizations.contains(&key.organization) || is_asked_otherwise
     }
 }
 
@@ -302,14 +322,14 @@ impl Table {
     /// Drops what hangs on any of the changes.
     pub(super) fn apply(&mut self, changes: &[Changed]) -> Vec<(SourceKey, Opened)> {
         self.changes += 1;
+        let changes = Changes::of(changes);
         let gone = self.opened.extract_if(|key, opened| {
-            let is_gone = changes.iter().any(|change| key.hangs_on(change));
-            if !is_gone {
-                for change in changes {
-                    if let Changed::Secret(slot) = change {
-                        opened.entries.values_mut().for_each(|entry| entry.doubt(slot));
-                    }
-                }
+            let is_gone = changes.concern(key);
+            if !is_gone && !changes.slots.is_empty() {
+                opened
+                    .entries
+                    .values_mut()
+                    .for_each(|entry| entry.doubt(&changes.slots));
             }
             is_gone
         });

@@ -1,5 +1,6 @@
 //! What a reference comes to in a delivery: through a real backend's API, every way that can end.
 
+mod handshake;
 mod memory;
 mod outcomes;
 mod rotations;

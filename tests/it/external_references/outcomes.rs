@@ -121,3 +121,20 @@ fn every_outcome_of_a_backend_is_what_it_is_in_a_delivery_and_no_wider_value_is_
         hold(kind, start);
     }
 }
+
+#[test]
+fn what_nobody_delivers_is_looked_over_now_and_then() {
+    let stage = super::vault_with(&[("secret_audit_every", "1h")]);
+    let look = || {
+        let reads = stage.backend.reads().len();
+        stage.instance.clock.advance(3_600_000);
+        stage.until("it is looked at", || stage.backend.reads().len() > reads);
+    };
+    look();
+    stage.backend.put("the second value");
+    look();
+    stage.until("the rotation is noted", || stage.secret()["version"] == 2);
+    stage.backend.arrange(Condition::Dangling);
+    look();
+    stage.until("it is told", || stage.alerts("dangling-reference").len() == 1);
+}
