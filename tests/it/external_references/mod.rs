@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::support::referred::{Backend, VaultBackend};
 use super::support::endpoint::Endpoint;
+use super::support::gated_store::{Gated, Held};
 use super::support::http::Answer;
 use super::support::instance::{Instance, Options};
 
@@ -32,6 +33,8 @@ struct Stage<B: Backend + ?Sized> {
     instance: Instance,
     endpoint: Endpoint,
     backend: Box<B>,
+    /// What the instance stands on, where its feed is held.
+    _still: Option<(Held, Gated)>,
 }
 
 impl<B: Backend + ?Sized> Stage<B> {
@@ -40,6 +43,7 @@ impl<B: Backend + ?Sized> Stage<B> {
             instance,
             endpoint: Endpoint::start(),
             backend,
+            _still: None,
         };
         let instance = &stage.instance;
         for (key, value) in stage.backend.credentials() {
@@ -130,19 +134,31 @@ impl<B: Backend + ?Sized> Stage<B> {
     }
 }
 
-/// One over a Vault that has a value.
+/// One over a Vault that has a value. Its change feed stands still: what it drops, it drops once, for its own writes, so
+/// that what it asks its backend can be counted.
 fn vault() -> Stage<VaultBackend> {
-    vault_with(&[])
+    let gated = Gated::open();
+    let (instance, feed) = gated.start_without_feed(&[]);
+    let stage = Stage::furnish(instance, Box::new(furnished()));
+    Stage {
+        _still: Some((feed, gated)),
+        ..stage
+    }
 }
 
+/// One over a Vault that has a value, with these settings.
 fn vault_with(settings: &[(&str, &str)]) -> Stage<VaultBackend> {
-    let backend = VaultBackend::start();
-    backend.put("the first value");
     let options = Options {
         settings,
         ..Options::default()
     };
-    Stage::furnish(Instance::with(options), Box::new(backend))
+    Stage::furnish(Instance::with(options), Box::new(furnished()))
+}
+
+fn furnished() -> VaultBackend {
+    let backend = VaultBackend::start();
+    backend.put("the first value");
+    backend
 }
 
 fn place() -> Value {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::super::support::referred::{Backend, Condition, PATH, VaultBackend};
 use super::super::support::endpoint::Endpoint;
 use super::super::support::gated_store::Gated;
-use super::{Stage, TTL, vault};
+use super::super::support::referred::{Backend, Condition, PATH, VaultBackend};
+use super::{Stage, TTL, vault, vault_with};
 
 /// A reference to KV version 1, which keeps no versions.
 const NAMELESS: &str = "vault:kv/kiket/org/crm#value";
@@ -26,6 +27,7 @@ fn fleet(gated: &Gated) -> [Stage<VaultBackend>; 2] {
         instance: gated.start(&[]),
         endpoint: Endpoint::start(),
         backend: Box::new(VaultBackend::start()), // nobody asks it
+        _still: None,
     };
     [first, second]
 }
@@ -39,7 +41,7 @@ impl Stage<VaultBackend> {
 
 #[test]
 fn a_rotation_in_the_backend_is_a_rotation_here_and_told() {
-    let stage = vault();
+    let stage = vault_with(&[]);
     let told = Endpoint::start();
     let callback = json!({"url": told.url(), "rotation_webhook": true, "signing_secret_key": "SIGN"});
     stage.instance.set("organization", "org", "SIGN", "a signing secret");
