@@ -36,8 +36,8 @@ pub enum ProviderCheck {
     AuthorityMalformed,
     /// The address cannot be spoken to.
     AddressUnusable,
-    /// This build has no adapter for its kind.
-    KindUnsupported,
+    /// It is asked as the machine, and this process does not know which that is.
+    NoMachine,
 }
 
 impl ProviderCheck {
@@ -59,7 +59,7 @@ impl ProviderCheck {
             Self::AuthorityExternal => "ca-external",
             Self::AuthorityMalformed => "ca-malformed",
             Self::AddressUnusable => "address-unusable",
-            Self::KindUnsupported => "kind-unsupported",
+            Self::NoMachine => "machine-unknown",
         }
     }
 
@@ -81,7 +81,7 @@ impl ProviderCheck {
             Self::AuthorityExternal => "ca_key names a reference, which is never followed: set the secret to a value.",
             Self::AuthorityMalformed => "What ca_key names is not a certificate authority in PEM.",
             Self::AddressUnusable => "The address cannot be spoken to over TLS.",
-            Self::KindUnsupported => "This version of kiket cannot fetch from this kind of provider.",
+            Self::NoMachine => "This process has no identity of its machine.",
         }
     }
 }
@@ -103,6 +103,7 @@ const fn unavailable(why: Unavailable) -> &'static str {
         }
         Unavailable::Protocol => "What answers at the address does not speak HTTP as the backend does.",
         Unavailable::WrongShape => "What answers at the address does not answer as this kind of backend does.",
+        Unavailable::Corrupted => "What came does not match the checksum that came with it.",
         Unavailable::TooLarge => "The answer is larger than accepted.",
         Unavailable::LoginFailed => "There is no way to log in where auth.method and auth.mount say.",
         Unavailable::CircuitOpen => "The backend failed again and again, and is left alone for a while.",
@@ -182,7 +183,7 @@ impl ProviderBook {
             Err(OpenError::CredentialMalformed) => ProviderCheck::CredentialMalformed,
             Err(OpenError::Address(ExchangerError::Authority(_))) => ProviderCheck::AuthorityMalformed,
             Err(OpenError::Address(ExchangerError::NotHttps | ExchangerError::Host)) => ProviderCheck::AddressUnusable,
-            Err(OpenError::Kind) => ProviderCheck::KindUnsupported,
+            Err(OpenError::NoMachine) => ProviderCheck::NoMachine,
         })
     }
 }

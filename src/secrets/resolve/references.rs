@@ -226,9 +226,8 @@ impl SecretResolver {
         match sources.open(key.clone(), credentials, changes) {
             Ok(true) => Ok(Some(Ok(key))),
             Ok(false) => Ok(None),
-            Err(OpenError::Kind) => unusable(Unavailable::ProviderMissing),
             Err(OpenError::Address(_)) => unusable(Unavailable::Refused),
-            Err(OpenError::CredentialMissing | OpenError::CredentialMalformed) => {
+            Err(OpenError::NoMachine | OpenError::CredentialMissing | OpenError::CredentialMalformed) => {
                 unusable(Unavailable::CredentialUnusable)
             }
         }

@@ -67,6 +67,7 @@ const fn is_failure(outcome: FetchOutcome) -> bool {
             | Unavailable::Protocol
             | Unavailable::LoginFailed => true,
             Unavailable::WrongShape
+            | Unavailable::Corrupted
             | Unavailable::TooLarge
             | Unavailable::CircuitOpen
             | Unavailable::ProviderMissing
@@ -121,7 +122,12 @@ mod tests {
             let is_answer = match outcome {
                 FetchOutcome::Unavailable(why) => matches!(
                     why.name(),
-                    "wrong-shape" | "too-large" | "circuit-open" | "provider-missing" | "credential-unusable"
+                    "wrong-shape"
+                        | "corrupted"
+                        | "too-large"
+                        | "circuit-open"
+                        | "provider-missing"
+                        | "credential-unusable"
                 ),
                 _ => true,
             };

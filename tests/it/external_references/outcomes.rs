@@ -9,19 +9,19 @@ use super::Stage;
 
 const UNAVAILABLE: &str = "503 secret-source-unavailable";
 
-/// What is so, and what comes of a delivery that needs the key, and of one that does not.
-fn row(condition: Condition) -> (&'static str, &'static str, &'static str) {
+/// What comes of a delivery that needs the key, and of one that does not.
+const fn row(condition: Condition) -> (&'static str, &'static str) {
     match condition {
-        Condition::Found => ("found", "the fetched value", "the fetched value"),
-        Condition::Largest => ("found", "the largest", "the largest"),
-        Condition::Dangling => ("dangling", "424 required-secrets-missing", "missing [\"KEY\"]"),
-        Condition::Denied => ("denied", UNAVAILABLE, UNAVAILABLE),
-        Condition::Sealed => ("sealed", UNAVAILABLE, UNAVAILABLE),
-        Condition::RateLimited => ("rate-limited", UNAVAILABLE, UNAVAILABLE),
-        Condition::ServerError => ("server-error", UNAVAILABLE, UNAVAILABLE),
-        Condition::WrongShape => ("wrong-shape", UNAVAILABLE, UNAVAILABLE),
-        Condition::Slow => ("timeout", UNAVAILABLE, UNAVAILABLE),
-        Condition::TooLarge => ("too-large", UNAVAILABLE, UNAVAILABLE),
+        Condition::Found => ("the fetched value", "the fetched value"),
+        Condition::Largest => ("the largest", "the largest"),
+        Condition::Dangling => ("424 required-secrets-missing", "missing [\"KEY\"]"),
+        Condition::Denied
+        | Condition::Sealed
+        | Condition::RateLimited
+        | Condition::ServerError
+        | Condition::WrongShape
+        | Condition::Slow
+        | Condition::TooLarge => (UNAVAILABLE, UNAVAILABLE),
     }
 }
 
@@ -38,7 +38,8 @@ fn hold(kind: &'static str, start: Start) {
 fn deliver(kind: &str, backend: Box<dyn Backend>, condition: Condition) {
     backend.arrange(condition);
     let stage = Stage::furnish(Instance::start(), backend);
-    let (outcome, required, optional) = row(condition);
+    let (required, optional) = row(condition);
+    let outcome = stage.backend.outcome(condition);
     let what = format!("{kind} {outcome}");
     for (installation, expected) in [("required", required), ("optional", optional)] {
         let answer = stage.deliver(installation);

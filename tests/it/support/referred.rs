@@ -1,8 +1,13 @@
 //! Another company's backend as references see it: one secret, how it is configured, and everything that can be wrong
 //! with it.
 
+use std::sync::Arc;
+
+use kiket_sidecar::clock::SystemClock;
 use serde_json::{Value, json};
 
+use super::gsm::account::Account;
+use super::gsm::{self, ACCESSOR, FakeGsm, State, VIEWER};
 use super::pki::Authority;
 use super::vault::{FakeVault, Fault, Grant};
 
@@ -17,7 +22,7 @@ pub enum Condition {
     Dangling,
     /// The credential may not read it.
     Denied,
-    /// The backend is sealed, disabled or locked.
+    /// The backend is sealed; or, where it cannot be, says that it is not to be had.
     Sealed,
     /// It wants fewer requests.
     RateLimited,
@@ -44,6 +49,20 @@ impl Condition {
         Self::Slow,
         Self::TooLarge,
     ];
+
+    const fn usual_outcome(self) -> &'static str {
+        match self {
+            Self::Found | Self::Largest => "found",
+            Self::Dangling => "dangling",
+            Self::Denied => "denied",
+            Self::Sealed => "sealed",
+            Self::RateLimited => "rate-limited",
+            Self::ServerError => "server-error",
+            Self::WrongShape => "wrong-shape",
+            Self::Slow => "timeout",
+            Self::TooLarge => "too-large",
+        }
+    }
 }
 
 /// A running backend with one secret.
@@ -58,6 +77,10 @@ pub trait Backend: Send + Sync {
     fn put(&self, value: &str);
     /// Makes a condition so.
     fn arrange(&self, condition: Condition);
+    /// What asking for the secret comes to under a condition, in the word of logs and metrics.
+    fn outcome(&self, condition: Condition) -> &'static str {
+        condition.usual_outcome()
+    }
     /// What was read of secrets so far, in the backend's words, logins apart.
     fn reads(&self) -> Vec<String>;
 }
@@ -66,7 +89,10 @@ pub trait Backend: Send + Sync {
 pub type Start = fn() -> Box<dyn Backend>;
 
 /// Every backend there is.
-pub const BACKENDS: [(&str, Start); 1] = [("vault", || Box::new(VaultBackend::start()))];
+pub const BACKENDS: [(&str, Start); 2] = [
+    ("vault", || Box::new(VaultBackend::start())),
+    ("gsm", || Box::new(GsmBackend::start())),
+];
 
 /// A Vault over TLS with a CA of its own, asked with a token.
 pub struct VaultBackend {
@@ -153,5 +179,90 @@ impl Backend for VaultBackend {
             .into_iter()
             .filter(|asked| !asked.path.starts_with("auth/"));
         asked.map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+    }
+}
+
+/// Secret Manager over TLS with a CA of its own, asked as a service account.
+pub struct GsmBackend {
+    google: FakeGsm,
+    authority: Authority,
+    account: Account,
+}
+
+const PROJECT: &str = "acme-prod";
+
+const SECRET: &str = "kiket-crm";
+
+impl GsmBackend {
+    pub fn start() -> Self {
+        let authority = Authority::new("Google's CA");
+        let google = FakeGsm::start(Some(&authority.server(&["127.0.0.1"])), Arc::new(SystemClock));
+        let account = Account::new("reader");
+        google.admit(&account, PROJECT, &[ACCESSOR, VIEWER]);
+        Self {
+            google,
+            authority,
+            account,
+        }
+    }
+
+    fn fail(&self, fault: &gsm::Fault) {
+        self.google.next(vec![fault.clone(); 100]);
+    }
+}
+
+impl Backend for GsmBackend {
+    fn document(&self) -> Value {
+        json!({
+            "kind": "gsm", "address": self.google.url(), "path_prefix": format!("projects/{PROJECT}/secrets/kiket-"),
+            "auth": {"method": "service_account", "credential_key": "GOOGLE_ACCOUNT"}, "ca_key": "GOOGLE_CA",
+            "default": true,
+        })
+    }
+
+    fn credentials(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("GOOGLE_ACCOUNT", self.account.json().to_string()),
+            ("GOOGLE_CA", self.authority.pem()),
+        ]
+    }
+
+    fn reference(&self) -> &'static str {
+        "gsm:projects/acme-prod/secrets/kiket-crm"
+    }
+
+    fn put(&self, value: &str) {
+        self.google.add(PROJECT, SECRET, value.as_bytes());
+    }
+
+    fn arrange(&self, condition: Condition) {
+        match condition {
+            Condition::Found => self.put("the fetched value"),
+            Condition::Largest => self.put(&"x".repeat(LARGEST)),
+            Condition::Dangling => {
+                let version = self.google.add(PROJECT, SECRET, b"gone");
+                self.google.turn(PROJECT, SECRET, version, State::Destroyed);
+            }
+            Condition::Denied => self.google.admit(&self.account, PROJECT, &[]),
+            Condition::Sealed => self.fail(&gsm::Fault::google(503, "UNAVAILABLE")),
+            Condition::RateLimited => self.fail(&gsm::Fault::google(429, "RESOURCE_EXHAUSTED")),
+            Condition::ServerError => self.fail(&gsm::Fault::google(500, "INTERNAL")),
+            Condition::WrongShape => {
+                self.google.add(PROJECT, SECRET, &[0xff, 0xfe]);
+            }
+            Condition::Slow => self.fail(&gsm::Fault::Stall),
+            Condition::TooLarge => self.put(&"x".repeat(LARGEST + 1)),
+        }
+    }
+
+    fn outcome(&self, condition: Condition) -> &'static str {
+        match condition {
+            Condition::Sealed => "server-error",
+            other => other.usual_outcome(),
+        }
+    }
+
+    fn reads(&self) -> Vec<String> {
+        self.google.paths()
     }
 }
