@@ -15,10 +15,10 @@ use super::wire::{KeyObject, KeyringObject, ProblemDocument};
 ))]
 pub(super) async fn list(State(control): State<Control>, caller: Caller) -> Result<Json<KeyringObject>, ApiError> {
     caller.must_operate()?;
-    let data = control.keyring.kek_ids().map(|(id, created_at, active)| KeyObject {
-        id: id.to_string(),
-        created_at: created_at.to_rfc3339(),
-        active,
+    let data = control.keyring.kek_infos().into_iter().map(|info| KeyObject {
+        id: info.id.to_string(),
+        created_at: info.created_at.to_rfc3339(),
+        active: info.is_active,
     });
     Ok(Json(KeyringObject { data: data.collect() }))
 }

@@ -3,11 +3,14 @@
 //! Every value has a fresh 256-bit data key; the active key-encryption key wraps it. Both seals are AES-256-GCM-SIV
 //! (RFC 8452) under a random nonce. Value and wrap are bound to format, owner, scope, scope id, key, version and kind,
 //! the wrap to the id of its KEK besides: moved to another row, rolled back to another version or handed to
-//! another KEK, an envelope does not open.
+//! another KEK, an envelope does not open. Under another KEK only the wrap is made anew ([`Keyring::rewrap`]): the
+//! ciphertext of the value stays, byte for byte.
 //!
 //! ```text
 //! format (1) | length of id (1) | KEK id | nonce (12) | wrapped data key (32 + 16) | nonce (12) | ciphertext (n + 16)
 //! ```
+
+mod rewrap;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
@@ -15,7 +18,7 @@ use secrecy::SecretString;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::encoding::Encoder;
-use super::keyring::Keyring;
+use super::keyring::{KeyId, Keyring};
 use crate::domain::scope::Slot;
 use crate::domain::secret::SecretKind;
 
@@ -48,6 +51,15 @@ pub enum OpenError {
     /// No envelope, or not of a known format.
     #[error("the sealed value is damaged")]
     Damaged,
+}
+
+/// How everything begins that is sealed under the key-encryption key of this name, and nothing else: the length of the
+/// name stands before it, so that no head is another one's beginning.
+#[must_use]
+pub fn head(kek: &KeyId) -> Vec<u8> {
+    let id = kek.as_str().as_bytes();
+    let length = u8::try_from(id.len()).unwrap_or(u8::MAX); // ids have at most 64 bytes
+    [&[FORMAT, length], id].concat()
 }
 
 /// The place an envelope belongs to.
@@ -94,15 +106,13 @@ impl Keyring {
         std::str::from_utf8(plaintext).map_err(|_| SealError::NotText)?;
         let place = Place { slot, kind, version };
         let kek = self.active_kek();
-        let id_bytes = u8::try_from(kek.id().len()).map_err(|_| SealError::Library)?;
 
         let mut data_key = Zeroizing::new([0; DATA_KEY_BYTES]);
         rand::fill(data_key.as_mut_slice()).map_err(|_| SealError::Library)?;
 
         let overhead = 2 + kek.id().len() + 2 * NONCE_LEN + WRAPPED_BYTES + TAG_BYTES;
         let mut sealed = Vec::with_capacity(overhead + plaintext.len());
-        sealed.extend_from_slice(&[FORMAT, id_bytes]);
-        sealed.extend_from_slice(kek.id().as_bytes());
+        sealed.extend_from_slice(&kek.head());
         append_sealed(&mut sealed, kek.aead(), &place.of_wrap(kek.id()), data_key.as_slice())?;
         append_sealed(
             &mut sealed,
@@ -371,11 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn a_head_is_how_everything_under_its_kek_begins_and_no_beginning_of_another() {
+        let keys = keyring();
+        let own = KeyId::parse(keys.active_kek().id()).unwrap();
+        assert!(keys.seal(&slot(), KIND, 3, b"x").unwrap().starts_with(&head(&own)));
+        let [short, long] = ["kek-1", "kek-12"].map(|id| head(&KeyId::parse(id).unwrap()));
+        assert!(!long.starts_with(&short) && !short.starts_with(&long));
+    }
+
+    #[test]
     fn a_kek_of_the_same_id_and_other_material_opens_nothing() {
         let [one, two] = [keyring(), keyring()];
         let sealed = one.seal(&slot(), KIND, 3, b"value").unwrap();
         let renamed = two.to_toml().replace(two.active_kek().id(), one.active_kek().id());
         let impostor = Keyring::parse(&renamed).unwrap();
         assert_eq!(opened(&impostor, &sealed), Err(OpenError::NotAuthentic));
+        let tag = |keys: &Keyring| keys.kek_infos().first().unwrap().tag;
+        assert_ne!(tag(&impostor), tag(&one), "and says so");
+        assert_eq!(tag(&impostor), tag(&two));
     }
 }

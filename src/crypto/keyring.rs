@@ -1,14 +1,17 @@
 //! Which keys there are, and what each may be used for.
 //!
-//! A key serves one purpose only. Key-encryption keys (`kek`) rotate: several may be there, one of them active. The
-//! others are one each and outlive every KEK, so that rotating KEKs breaks no audit chain, token or row:
+//! A key serves one purpose only. Key-encryption keys (`kek`) rotate: several may be there, one of them active; which
+//! one can change while the process runs ([`Keyring::activate`]). The others are one each and outlive every KEK, so that
+//! rotating KEKs breaks no audit chain, token or row:
 //! `audit-mac` links audit entries, `audit-sign` is kept for signed checkpoints, `fingerprint` authenticates
 //! rows and hashes tokens (by two keys derived from it). No key leaves this folder but through
 //! [`Keyring::to_toml`].
 
+mod add;
 mod file;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, UnboundKey};
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -19,12 +22,17 @@ use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
 use super::chain::ChainKey;
 use super::checkpoint::CheckpointKey;
 use super::encoding::Encoder;
+use super::envelope;
 use crate::domain::time::Timestamp;
 
+pub use self::add::AddError;
 pub use self::file::KeyringError;
 
 /// Length of every key, in bytes.
 const KEY_BYTES: usize = 32;
+
+/// Bits of the active key's word that hold its position; the file's size keeps positions far below.
+const POSITION_BITS: u32 = 16;
 
 /// Separates what this product derives from anything else that could be derived from the same bytes.
 const DERIVATION_SALT: &[u8] = b"kiket.keyring.v1";
@@ -66,7 +74,9 @@ impl fmt::Display for Purpose {
 pub struct KeyId(String);
 
 impl KeyId {
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses an id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
     }
@@ -127,18 +137,58 @@ impl Key {
 pub(super) struct Kek {
     key: Key,
     aead: LessSafeKey,
+    tag: KekTag,
 }
+
+/// What tells two keys of one id and different material apart, and nothing else of them: 64 bits of a keyed hash. Two
+/// files that were each given a key of their own differ here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KekTag(pub [u8; 8]);
+
+impl fmt::Display for KekTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// A key-encryption key as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KekInfo {
+    /// Its name.
+    pub id: KeyId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Whether it seals.
+    pub is_active: bool,
+    /// Tells it from another one of this name.
+    pub tag: KekTag,
+}
+
+/// The keyring has no key-encryption key of this name: the operator's to add to its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the keyring has no such key-encryption key")]
+pub struct UnknownKek;
 
 impl Kek {
     fn new(key: Key) -> Result<Self, KeyringError> {
         let unbound = UnboundKey::new(&AES_256_GCM_SIV, key.material.expose_secret());
         let aead = LessSafeKey::new(unbound.map_err(|_| KeyringError::Library)?);
-        Ok(Self { key, aead })
+        let digest = digest(&key.derive("kiket.kek-tag.v1")?, b"");
+        let mut tag = KekTag([0; 8]);
+        for (to, from) in tag.0.iter_mut().zip(digest) {
+            *to = from;
+        }
+        Ok(Self { key, aead, tag })
     }
 
     /// Its name in envelopes.
     pub(super) fn id(&self) -> &str {
         self.key.id.as_str()
+    }
+
+    /// How everything begins that is sealed under it.
+    pub(super) fn head(&self) -> Vec<u8> {
+        envelope::head(&self.key.id)
     }
 
     /// What wraps and unwraps data keys.
@@ -149,10 +199,12 @@ impl Kek {
 
 /// The process's keys. `Debug` prints their ids only.
 pub struct Keyring {
-    /// Seals; opens what it sealed.
-    active: Kek,
-    /// Open what they sealed.
+    /// The one that the file says is active.
+    first: Kek,
     others: Vec<Kek>,
+    /// Which one seals: the number of its promotion, and below [`POSITION_BITS`] its position, 0 for `first`. Only ever
+    /// grows, so that two who learn of two promotions cannot undo the later one.
+    active: AtomicU64,
     audit_mac: Key,
     audit_sign: Key,
     fingerprint: Key,
@@ -184,7 +236,8 @@ impl Keyring {
         fingerprint: Key,
     ) -> Result<Self, KeyringError> {
         Ok(Self {
-            active: Kek::new(active)?,
+            first: Kek::new(active)?,
+            active: AtomicU64::new(0),
             others: others.into_iter().map(Kek::new).collect::<Result<_, _>>()?,
             chain: ChainKey::new(audit_mac.derive("kiket.audit-chain.v1")?),
             rows: fingerprint.derive("kiket.row-mac.v1")?,
@@ -197,7 +250,28 @@ impl Keyring {
 
     /// The key-encryption key that seals.
     pub(super) fn active_kek(&self) -> &Kek {
-        &self.active
+        let position = self.active.load(Ordering::Acquire) & ((1 << POSITION_BITS) - 1);
+        let other = usize::try_from(position).ok().and_then(|n| n.checked_sub(1));
+        other.and_then(|n| self.others.get(n)).unwrap_or(&self.first)
+    }
+
+    /// From now on the key-encryption key of this name seals, unless one of a later promotion does already. All of them
+    /// go on opening what they sealed. Promotions are numbered from 1; until the first, the file's word counts.
+    ///
+    /// # Errors
+    /// [`UnknownKek`]; then nothing changed.
+    pub fn activate(&self, id: &str, promotion: u64) -> Result<(), UnknownKek> {
+        let position = self.keks().position(|kek| kek.id() == id).ok_or(UnknownKek)?;
+        let position = u64::try_from(position).map_err(|_| UnknownKek)?;
+        self.active
+            .fetch_max((promotion << POSITION_BITS) | position, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The promotion by which the active key became so; 0 where the file says so.
+    #[must_use]
+    pub fn promotion(&self) -> u64 {
+        self.active.load(Ordering::Acquire) >> POSITION_BITS
     }
 
     /// The key-encryption key of this name.
@@ -206,14 +280,21 @@ impl Keyring {
     }
 
     fn keks(&self) -> impl Iterator<Item = &Kek> {
-        std::iter::once(&self.active).chain(&self.others)
+        std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The key-encryption keys, the active one first: name, when it was made, whether it is active.
-    pub fn kek_ids(&self) -> impl Iterator<Item = (&KeyId, Timestamp, bool)> {
-        let active = self.active.id();
-        self.keks()
-            .map(move |kek| (&kek.key.id, kek.key.created_at, kek.id() == active))
+    /// The key-encryption keys, the active one first.
+    #[must_use]
+    pub fn kek_infos(&self) -> Vec<KekInfo> {
+        let active = self.active_kek();
+        let others = self.keks().filter(|kek| kek.id() != active.id());
+        let info = |kek: &Kek| KekInfo {
+            id: kek.key.id.clone(),
+            created_at: kek.key.created_at,
+            is_active: kek.id() == active.id(),
+            tag: kek.tag,
+        };
+        std::iter::once(active).chain(others).map(info).collect()
     }
 
     /// Every key with its purpose, in the order of the file.

@@ -12,7 +12,7 @@
 //! and likewise, without `active`, `[[audit-mac]]`, `[[audit-sign]]` and `[[fingerprint]]`, one each.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -33,7 +33,7 @@ use crate::domain::time::Timestamp;
 const FORMAT: u32 = 1;
 
 /// Longest accepted file, in bytes: hundreds of keys.
-const FILE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// Mode bits that others have no business with.
 const OTHERS: u32 = 0o007;
@@ -187,22 +187,7 @@ impl Keyring {
     /// [`KeyringError::OpenToOthers`] where the file's mode gives others any right (its group may read), or what
     /// [`Self::parse`] finds.
     pub fn read(path: &Path) -> Result<Self, KeyringError> {
-        let unreadable = |error: io::Error| KeyringError::Unreadable(error.kind());
-        let file = File::open(path).map_err(unreadable)?;
-        // Of the opened file, not of the path: what is checked is what is read.
-        let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.permissions().mode() & OTHERS != 0 {
-            return Err(KeyringError::OpenToOthers);
-        }
-        // Never grows, so that no copy is left behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 2));
-        file.take(FILE_BYTES_MAX as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if bytes.len() > FILE_BYTES_MAX {
-            return Err(KeyringError::TooLong);
-        }
-        Self::parse(std::str::from_utf8(&bytes).map_err(|_| KeyringError::NotText)?)
+        Self::parse(&text_of(path)?.0)
     }
 
     /// The keyring as its file's text: the one way that keys leave the process.
@@ -214,16 +199,47 @@ impl Keyring {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "format = {FORMAT}");
         for (purpose, key) in self.keys() {
-            let (id, created_at) = (&key.id, key.created_at.to_rfc3339());
-            let _ = write!(text, "\n[[{purpose}]]\nid = \"{id}\"\ncreated_at = \"{created_at}\"\n");
-            if purpose == Purpose::Kek {
-                let _ = writeln!(text, "active = {}", *id == self.active.key.id);
-            }
-            text.push_str("key = \"");
-            BASE64.encode_append(key.material.expose_secret(), &mut text);
-            text.push_str("\"\n");
+            append(&mut text, purpose, key, key.id == self.active_kek().key.id);
         }
         text
+    }
+}
+
+/// Appends a key as the file has it.
+pub(super) fn append(text: &mut String, purpose: Purpose, key: &Key, is_active: bool) {
+    let (id, created_at) = (&key.id, key.created_at.to_rfc3339());
+    let _ = write!(text, "\n[[{purpose}]]\nid = \"{id}\"\ncreated_at = \"{created_at}\"\n");
+    if purpose == Purpose::Kek {
+        let _ = writeln!(text, "active = {is_active}");
+    }
+    text.push_str("key = \"");
+    BASE64.encode_append(key.material.expose_secret(), text);
+    text.push_str("\"\n");
+}
+
+/// A keyring file's text, and what the system says of the file.
+pub(super) fn text_of(path: &Path) -> Result<(Zeroizing<String>, Metadata), KeyringError> {
+    let unreadable = |error: io::Error| KeyringError::Unreadable(error.kind());
+    let file = File::open(path).map_err(unreadable)?;
+    // Of the opened file, not of the path: what is checked is what is read.
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.permissions().mode() & OTHERS != 0 {
+        return Err(KeyringError::OpenToOthers);
+    }
+    // Never grows, so that no copy is left behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 2));
+    file.take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(KeyringError::TooLong);
+    }
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok((Zeroizing::new(text), metadata)),
+        Err(not_text) => {
+            not_text.into_bytes().zeroize();
+            Err(KeyringError::NotText)
+        }
     }
 }
 
