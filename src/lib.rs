@@ -13,7 +13,7 @@
 //! | 0 | [`domain`] | rules and records: scopes, manifests, resolution, the payload's scan and splice |
 //! | 1 | [`clock`] [`config`] [`crypto`] [`guard`] [`shutdown`] [`telemetry`] | what everything stands on |
 //! | 2 | [`egress`] [`server`] [`store`] | the guarded way out, the listeners, the rows |
-//! | 3 | [`audit`] [`delivery`] [`external`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends |
+//! | 3 | [`audit`] [`delivery`] [`external`] [`keys`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends; which keys seal |
 //! | 4 | [`registry`] [`secrets`] | use cases over extensions, installations and their secrets |
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
 //! | 6 | [`admin`] [`proxy`] [`notify`] | control plane, data plane, and who is told of what happened |
@@ -66,6 +66,7 @@ pub mod domain;
 pub mod egress;
 pub mod external;
 pub mod guard;
+pub mod keys;
 pub mod notify;
 pub mod proxy;
 pub mod registry;

@@ -40,6 +40,7 @@ use crate::bundles::Bundles;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::domain::change::OnCommitted;
+use crate::keys::Keks;
 use crate::registry::{Registry, Tokens};
 use crate::secrets::explain::SecretExplainer;
 use crate::secrets::manage::SecretManager;
@@ -89,6 +90,8 @@ pub struct Control {
     pub refresher: Arc<SecretRefresher>,
     /// API tokens.
     pub tokens: Arc<Tokens>,
+    /// Key-encryption keys.
+    pub keks: Arc<Keks>,
     /// What this instance delivers from memory.
     pub bundles: Bundles,
     /// How much each token may ask for.
@@ -134,6 +137,8 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::remove))
         .routes(routes!(keys::list))
+        .routes(routes!(keys::promote))
+        .routes(routes!(keys::retire))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
         .routes(routes!(policies::get, policies::put))

@@ -151,6 +151,8 @@ const OPERATIONS: &[(&str, &str, Action, Success)] = &[
     ("POST", "/tokens", Action::TokenCreate, Success::ByUseCase),
     ("DELETE", "/tokens/{id}", Action::TokenDelete, Success::ByUseCase),
     ("GET", "/keys", Action::KeyList, Success::Here),
+    ("POST", "/keys/{id}/promote", Action::KeyPromote, Success::ByUseCase),
+    ("DELETE", "/keys/{id}", Action::KeyRetire, Success::ByUseCase),
     ("GET", "/organizations/{id}/policy", Action::PolicyGet, Success::Here),
     (
         "PUT",

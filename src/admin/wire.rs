@@ -22,6 +22,7 @@ use super::error::{ApiError, ApiProblem};
 mod explain;
 mod extension;
 mod installation;
+mod key;
 mod report;
 mod secret;
 mod token;
@@ -29,12 +30,13 @@ mod token;
 pub(super) use explain::{ExplanationObject, ExplanationsObject};
 pub(super) use extension::ExtensionObject;
 pub(super) use installation::{InstallInput, InstallationObject, InstalledObject, PatchInput};
+pub(super) use key::{ChangedKeyObject, KeyringObject};
 pub(super) use report::{ReportObject, ReportRow, ReportTotals};
 pub(super) use secret::{
     KeysObject, LinkInput, PlaceInput, RotateInput, SdkSecretInput, SecretInput, SecretObject, SecretsInput, SetInput,
     WrittenObject,
 };
-pub(super) use token::{KeyObject, KeyringObject, MadeTokenObject, TokenInput, TokenObject};
+pub(super) use token::{MadeTokenObject, TokenInput, TokenObject};
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]

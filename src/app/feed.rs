@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundles::{Bundles, StoreContact};
-use crate::domain::change::OnCommitted;
+use crate::domain::change::{Changed, OnCommitted};
+use crate::keys::Keks;
 use crate::registry::Tokens;
 use crate::store::{FeedPosition, SharedStore, StoreError};
 use crate::telemetry::Metrics;
@@ -29,17 +30,31 @@ pub(super) async fn position(store: &SharedStore) -> Result<FeedPosition, StoreE
     }
 }
 
+/// What follows the feed.
+pub(super) struct Followers {
+    pub(super) bundles: Bundles,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) keks: Arc<Keks>,
+    pub(super) contact: Arc<StoreContact>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// Drops bundles as the feed tells, until `stop`. While the store is away the bundles that there are stay in use, for as
 /// long as `contact` says; when it is back, the feed goes on where it was.
 pub(super) async fn follow(
     store: SharedStore,
     mut position: FeedPosition,
-    bundles: Bundles,
-    tokens: Arc<Tokens>,
-    contact: Arc<StoreContact>,
-    metrics: Arc<Metrics>,
+    followers: Followers,
     stop: CancellationToken,
 ) {
+    let Followers {
+        bundles,
+        tokens,
+        keks,
+        contact,
+        metrics,
+    } = followers;
+    let mut keys_changed = false;
     let mut wake = store.wake();
     let mut hints_lost = false;
     loop {
@@ -47,6 +62,12 @@ pub(super) async fn follow(
             Ok((changes, reached)) => {
                 bundles.apply(&changes);
                 tokens.apply(&changes);
+                keys_changed |= changes
+                    .iter()
+                    .any(|changed| matches!(changed, Changed::Keys | Changed::Everything));
+                if keys_changed {
+                    keys_changed = keks.learn().await.is_err();
+                }
                 position = reached;
                 contact.made();
                 metrics.store_up.set(1);

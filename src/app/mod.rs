@@ -7,6 +7,7 @@
 mod drain;
 mod feed;
 mod health;
+mod keys;
 mod notices;
 mod planes;
 
@@ -26,6 +27,7 @@ use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::egress::{Resolver, RootsError, SystemResolver};
 use crate::external;
+use crate::keys::{Keks, KeksError};
 use crate::notify::mail::MailSettingsError;
 use crate::proxy::NoRandomness;
 use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
@@ -93,6 +95,14 @@ pub enum StartError {
     /// A key of the keyring cannot be used.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The keyring and what the store says of keys do not go together.
+    #[error("{error}: {advice}")]
+    Keks {
+        /// How they do not.
+        error: KeksError,
+        /// What to do about it.
+        advice: String,
+    },
     /// The REST API's certificate or key cannot be used.
     #[error(transparent)]
     AdminTls(#[from] TlsFileError),
@@ -134,6 +144,7 @@ struct Parts {
     told: tokio::task::JoinHandle<()>,
     closing: Closing,
     store: SharedStore,
+    keks: Arc<Keks>,
     recorder: Arc<Recorder>,
     duty: LogDuty,
     clock: Arc<dyn Clock>,
@@ -186,12 +197,11 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
     control.spawn(feed::follow(
         Arc::clone(&store),
         position,
-        planes.bundles(),
-        planes.tokens(),
-        planes.contact(),
-        planes.metrics(),
+        planes.followers(),
         shutdown.hard().clone(),
     ));
+    let keks = planes.keks();
+    keys::run(&keks, role.administers(), &closing.graceful, control.handle());
     let recorder = planes.recorder();
     let duty = planes::log_duty(role);
     control.spawn(Arc::clone(&recorder).run(duty, Arc::clone(&clock), shutdown.hard().clone()));
@@ -209,6 +219,7 @@ pub fn start(setup: Setup) -> Result<Running, StartError> {
         told,
         closing,
         store,
+        keks,
         recorder,
         duty,
         clock,
@@ -280,6 +291,7 @@ impl Running {
                 told,
                 closing,
                 store,
+                keks,
                 recorder,
                 duty,
                 clock,
@@ -301,8 +313,11 @@ impl Running {
             {
                 tracing::error!("the stop, or what was counted last, could not be recorded in the audit log");
             }
+            if control.block_on(keks.leave()).is_err() {
+                tracing::warn!("other instances take this one for running until a minute from now");
+            }
             self.shutdown.stop_now();
-            drop((store, recorder));
+            drop((store, keks, recorder));
             drop(control);
             log.flush();
         }

@@ -10,9 +10,10 @@ use rustls::RootCertStore;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::feed::Followers;
 use super::health::{self, Health, Phase};
 use super::notices::{self, Notices};
-use super::{Setup, Sockets, StartError, feed};
+use super::{Setup, Sockets, StartError, feed, keys};
 use crate::admin::{self, ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{LogDuty, PolicyIsAuthentic, Recorder};
 use crate::bundles::{Builder, Bundles, StoreContact};
@@ -27,6 +28,7 @@ use crate::domain::audit::Actor;
 use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, Trust, roots};
 use crate::external::External;
 use crate::guard;
+use crate::keys::Keks;
 use crate::notify::Sources;
 use crate::proxy::{self, DeliveryIds, DispatcherAuth, Proxy, StoredTokens};
 use crate::registry::{self, Registry, Tokens};
@@ -52,6 +54,7 @@ pub(super) struct Planes {
     control: Option<ControlPlane>,
     bundles: Bundles,
     tokens: Arc<Tokens>,
+    keks: Arc<Keks>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     recorder: Arc<Recorder>,
@@ -109,6 +112,14 @@ pub(super) fn build(
     let allow = AllowList::new(config.egress_allow_cidrs.clone());
     let egress = Arc::new(Egress::new(allow, resolver, config.connect_timeout));
     let ground = Ground::lay(&config, store, keyring, clock, actor, metrics, Arc::clone(&egress))?;
+    let keks = keys::enter(
+        &config,
+        &ground.store,
+        &ground.keyring,
+        &ground.clock,
+        &ground.actor,
+        runtime,
+    )?;
     let bundles = ground.bundles(&config, runtime)?;
     let load = Load::new(limits(&config));
     let counts = Arc::new(DeliveryCounts::default());
@@ -132,7 +143,7 @@ pub(super) fn build(
         notices::watch_only(ground.sources())
     };
     let control = match config.role.administers() {
-        true => Some(ground.control_plane(&config, &bundles, &tokens)?),
+        true => Some(ground.control_plane(&config, &bundles, &tokens, &keks)?),
         false => None,
     };
     let data = match config.role.delivers() {
@@ -153,6 +164,7 @@ pub(super) fn build(
         control,
         bundles,
         tokens,
+        keks,
         metrics: ground.metrics,
         health,
         recorder: ground.recorder,
@@ -310,6 +322,7 @@ impl Ground {
         config: &Config,
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
+        keks: &Arc<Keks>,
     ) -> Result<ControlPlane, StartError> {
         let tls = match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
             (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
@@ -344,6 +357,7 @@ impl Ground {
             explainer: Arc::new(explainer),
             refresher: Arc::new(refresher),
             tokens: Arc::clone(tokens),
+            keks: Arc::clone(keks),
             bundles: bundles.clone(),
             rate_limit: Arc::new(ApiRateLimit::new(config.api_rate_per_second, config.api_burst)),
             wrong_tokens: Arc::new(WrongTokenCounts::default()),
@@ -426,24 +440,23 @@ impl Planes {
         Ok(workers)
     }
 
-    pub(super) fn bundles(&self) -> Bundles {
-        self.bundles.clone()
+    /// What has to hear of the feed.
+    pub(super) fn followers(&self) -> Followers {
+        Followers {
+            bundles: self.bundles.clone(),
+            tokens: Arc::clone(&self.tokens),
+            keks: Arc::clone(&self.keks),
+            contact: Arc::clone(&self.health.contact),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    pub(super) fn keks(&self) -> Arc<Keks> {
+        Arc::clone(&self.keks)
     }
 
     pub(super) fn recorder(&self) -> Arc<Recorder> {
         Arc::clone(&self.recorder)
-    }
-
-    pub(super) fn tokens(&self) -> Arc<Tokens> {
-        Arc::clone(&self.tokens)
-    }
-
-    pub(super) fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.metrics)
-    }
-
-    pub(super) fn contact(&self) -> Arc<StoreContact> {
-        Arc::clone(&self.health.contact)
     }
 
     pub(super) fn health(&self) -> Arc<Health> {

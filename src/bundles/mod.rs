@@ -132,7 +132,7 @@ impl Bundle {
             Changed::Extension(id) => self.depends_on.extension.as_ref() == Some(id),
             Changed::Installation(id) => self.depends_on.installation.as_ref() == Some(id),
             Changed::Providers(organization) => self.depends_on.providers.as_ref() == Some(organization),
-            Changed::Tokens => false,
+            Changed::Tokens | Changed::Keys => false,
         }
     }
 

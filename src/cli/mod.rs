@@ -68,7 +68,7 @@ enum Command {
     Tokens(tokens::Args),
     /// What an organization wants to be told, and where its references are looked up
     Organizations(organizations::Args),
-    /// Make the keys that seal every secret
+    /// Make, rotate and retire the keys that seal every secret
     Keys(keys::Args),
     /// Check or print the configuration
     Config(config::Args),

@@ -57,6 +57,10 @@ vocabulary!(
         TokenDelete = "token.delete",
         /// The loaded keys were listed.
         KeyList = "key.list",
+        /// A key-encryption key was made the active one.
+        KeyPromote = "key.promote",
+        /// A key-encryption key was given up.
+        KeyRetire = "key.retire",
         /// How the secrets are was counted.
         SecretHealth = "secret.health",
         /// An organization's policy was read.

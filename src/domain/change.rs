@@ -20,6 +20,8 @@ pub enum Changed {
     Tokens,
     /// This organization's providers: where its references are looked up.
     Providers(OrganizationId),
+    /// Which key-encryption key seals, or that one was retired.
+    Keys,
 }
 
 /// What is called with a commit's changes before its answer goes out, so that the next delivery sees them.

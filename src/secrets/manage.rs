@@ -18,6 +18,7 @@ use crate::domain::reference::Reference;
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
+use crate::keys::{self, KeksError};
 use crate::store::{Change, Listed, Page, SecretQuery, SecretRow, SharedStore, StoreError, Tenancy, Write, rotated};
 use versions::Planned;
 
@@ -183,7 +184,7 @@ impl SecretManager {
             });
             planned.collect()
         };
-        let planned = self.overtaking(asker, &slots, expected, plan).await?;
+        let planned = self.overtaking(asker, &slots, plan).await?;
         Ok(Written {
             new_scopes,
             created: planned.iter().any(|planned| planned.is_first),
@@ -204,7 +205,7 @@ impl SecretManager {
             let before = before.ok_or(ManageError::Unknown)?;
             Ok(vec![versions::returning(&self.keyring, asker, before, now)?])
         };
-        let planned = self.overtaking(asker, slots, expected, plan).await?;
+        let planned = self.overtaking(asker, slots, plan).await?;
         Ok(Written {
             secrets: planned.into_iter().map(|planned| self.shown(&planned.row)).collect(),
             new_scopes: vec![false],
@@ -224,18 +225,17 @@ impl SecretManager {
             let before = before.ok_or(ManageError::Unknown)?;
             Ok(vec![versions::burying(asker, before, now)?])
         };
-        self.overtaking(asker, std::slice::from_ref(slot), expected, plan)
-            .await?;
+        self.overtaking(asker, std::slice::from_ref(slot), plan).await?;
         Ok(vec![Changed::Secret(slot.clone())])
     }
 
-    /// Commits what `plan` makes of the rows that stand, and plans again where someone else was faster, unless the
-    /// caller insists on a version.
+    /// Commits what `plan` makes of the rows that stand, and plans again where someone else was faster: where the caller
+    /// insists on a version, the next plan finds another one. Where the key was retired under which a value was sealed,
+    /// the next plan seals under another.
     async fn overtaking(
         &self,
         asker: &Asker,
         slots: &[Slot],
-        expected: Option<u64>,
         plan: impl Fn(&[SecretRow], Timestamp) -> Result<Vec<Planned>, ManageError> + Send + Sync,
     ) -> Result<Vec<Planned>, ManageError> {
         for _ in 0..OVERTAKEN_MAX {
@@ -255,12 +255,23 @@ impl SecretManager {
             }
             match self.store.commit(change).await {
                 Ok(()) => return Ok(planned),
-                Err(StoreError::Conflict) if expected.is_none() => {}
-                Err(StoreError::Conflict) => break,
+                Err(StoreError::Conflict) => self.learn_keys().await?,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(ManageError::Conflict)
+    }
+
+    /// Which key seals may have changed without this instance having learnt of it yet.
+    async fn learn_keys(&self) -> Result<(), ManageError> {
+        match keys::follow(&self.store, &self.keyring).await {
+            Err(KeksError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "a write was overtaken, and the active key-encryption key cannot be followed");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// A secret without its value.

@@ -3,6 +3,7 @@
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
 //! `tests/it/store_contract` is green over it.
 
+mod keks;
 mod notice;
 mod position;
 mod postgres;
@@ -25,6 +26,7 @@ use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 
+pub use keks::{InstanceRow, KekRow, KeyWrite, Rewrap, loaded};
 pub use notice::{Finding, Notice, Rotated, rotated};
 pub use position::FeedPosition;
 pub use records::{
@@ -172,6 +174,25 @@ pub trait Store: Send + Sync + 'static {
         organization: Option<&OrganizationId>,
         before: Timestamp,
     ) -> Result<Option<CheckpointRow>, StoreError>;
+
+    /// The key-encryption keys that were ever promoted, or beside one that was.
+    async fn keks(&self) -> Result<Vec<KekRow>, StoreError>;
+
+    /// The instances that said that they are there, gone ones included until somebody forgets them.
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError>;
+
+    /// The secrets of which anything, value, reference or predecessor, begins with `head`, by position. For whoever puts
+    /// them under another key: not tenant-facing.
+    async fn wrapped(&self, head: &[u8], page: &Page) -> Result<Listed<SecretRow>, StoreError>;
+
+    /// How many these are.
+    async fn wrapped_count(&self, head: &[u8]) -> Result<u64, StoreError>;
+
+    /// Takes a lease, or keeps it; `false` where another one has it at `now`.
+    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Whether other processes may work on it at the same time.
+    fn is_shared(&self) -> bool;
 
     /// What was changed behind a position, in commit order, and the position now reached. May repeat, never misses.
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError>;

@@ -1,5 +1,6 @@
 //! What is stored: rows, what a change writes, what a list asks for.
 
+use super::KeyWrite;
 use crate::crypto::chain::Link;
 use crate::crypto::checkpoint::Checkpoint;
 use crate::domain::alert::Alert;
@@ -440,6 +441,8 @@ pub enum Write {
         /// Which.
         id: [u8; 32],
     },
+    /// What is written of key-encryption keys, instances and leases.
+    Keys(Box<KeyWrite>),
     /// Keep a signed head.
     Checkpoint(CheckpointRow),
     /// Remove a chain's entries up to a position at which a checkpoint stands.

@@ -1,8 +1,8 @@
 //! How records become columns and back: what both adapters share.
 
 use super::{
-    ChainHead, CheckpointRow, ExtensionRow, InstallationRow, LinkedEntry, OutboxRow, PolicyRow, Predecessor,
-    ProviderRow, RequestRow, Role, SecretRow, StoreError, TokenRow,
+    ChainHead, CheckpointRow, ExtensionRow, InstallationRow, InstanceRow, KekRow, LinkedEntry, OutboxRow, PolicyRow,
+    Predecessor, ProviderRow, RequestRow, Role, SecretRow, StoreError, TokenRow,
 };
 use crate::crypto::chain::Link;
 use crate::crypto::checkpoint::Checkpoint;
@@ -254,6 +254,31 @@ pub(super) fn request(row: &impl Columns) -> Result<RequestRow, StoreError> {
     })
 }
 
+pub(super) fn kek(row: &impl Columns) -> Result<KekRow, StoreError> {
+    Ok(KekRow {
+        id: row.text("id")?,
+        head: row.bytes("head")?,
+        tag: row.bytes("tag")?,
+        created_at: row.moment("created_at")?,
+        promotion: row.count("promotion")?,
+        promoted_at: row.moment_or_null("promoted_at")?,
+        retired_at: row.moment_or_null("retired_at")?,
+        unreadable: row.count("unreadable")?,
+        mac: row.bytes("mac")?,
+    })
+}
+
+pub(super) fn instance(row: &impl Columns) -> Result<InstanceRow, StoreError> {
+    Ok(InstanceRow {
+        id: row.text("id")?,
+        role: row.text("role")?,
+        release: row.text("release")?,
+        keks: row.text("keks")?.split_whitespace().map(str::to_owned).collect(),
+        started_at: row.moment("started_at")?,
+        seen_at: row.moment("seen_at")?,
+    })
+}
+
 pub(super) fn checkpoint(row: &impl Columns) -> Result<CheckpointRow, StoreError> {
     Ok(CheckpointRow {
         checkpoint: Checkpoint {
@@ -356,6 +381,7 @@ pub(super) const fn changed_kind(changed: &Changed) -> &'static str {
         Changed::Installation(_) => "installation",
         Changed::Tokens => "tokens",
         Changed::Providers(_) => "providers",
+        Changed::Keys => "keys",
     }
 }
 
@@ -366,6 +392,7 @@ pub(super) fn changed(row: &impl Columns) -> Result<Changed, StoreError> {
         "installation" => Changed::Installation(InstallationId::parse(&row.text("id")?)?),
         "tokens" => Changed::Tokens,
         "providers" => Changed::Providers(OrganizationId::parse(&row.text("id")?)?),
+        "keys" => Changed::Keys,
         _ => Changed::Everything, // a word of a later version
     })
 }

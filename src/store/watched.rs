@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow, SecretQuery, SecretRow,
-    SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery, Write,
+    InstanceRow, KekRow, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow,
+    SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
 use crate::domain::alert::Alert;
 use crate::domain::audit::{Action, AuditEntry, Outcome, Source};
@@ -288,6 +288,30 @@ impl Store for Watched {
         before: Timestamp,
     ) -> Result<Option<CheckpointRow>, StoreError> {
         self.inner.last_checkpoint(organization, before).await
+    }
+
+    async fn keks(&self) -> Result<Vec<KekRow>, StoreError> {
+        self.inner.keks().await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        self.inner.instances().await
+    }
+
+    async fn wrapped(&self, head: &[u8], page: &Page) -> Result<Listed<SecretRow>, StoreError> {
+        self.inner.wrapped(head, page).await
+    }
+
+    async fn wrapped_count(&self, head: &[u8]) -> Result<u64, StoreError> {
+        self.inner.wrapped_count(head).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.inner.lease(name, holder, now, until).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

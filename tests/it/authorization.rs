@@ -8,7 +8,7 @@ use kiket_sidecar::domain::alert::{Alert, AlertKind};
 use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Source};
 use kiket_sidecar::domain::id::OrganizationId;
 use kiket_sidecar::domain::time::Timestamp;
-use kiket_sidecar::store::{Change, Role, Store, Write};
+use kiket_sidecar::store::{Change, InstanceRow, KeyWrite, Role, Store, Write, loaded};
 use serde_json::{Value, json};
 
 use super::support::api::Api;
@@ -287,6 +287,8 @@ const TABLE: &[Row] = {
             none,
         ),
         row("GET", "/keys", "", Operate, Same, none),
+        row("POST", "/keys/{id}/promote", "", Operate, Same, none),
+        row("DELETE", "/keys/{id}", "", Operate, Same, none),
     ]
 };
 
@@ -344,6 +346,27 @@ pub fn calls(scope: (&str, &str)) -> Vec<(&'static str, String, Value)> {
     TABLE.iter().map(call).collect()
 }
 
+/// A key that only another instance has loaded.
+fn load_key_elsewhere(gated: &Gated) {
+    let row = InstanceRow {
+        id: "elsewhere".into(),
+        role: "all".into(),
+        release: "1".into(),
+        keks: vec![loaded("kek-elsewhere", &[0; 8])],
+        started_at: Timestamp(1),
+        seen_at: Timestamp(1),
+    };
+    let seen = KeyWrite::InstanceSeen {
+        row,
+        gone_before: Timestamp(0),
+    };
+    let change = Change {
+        writes: vec![Write::Keys(Box::new(seen))],
+        entries: Vec::new(),
+    };
+    gated.block_on(gated.store.commit(change)).unwrap();
+}
+
 /// Everything that the rows name, of `org`: made again before each call, because the call may take it away.
 fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str, &str)) {
     let install = json!({
@@ -359,6 +382,7 @@ fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str,
     }
     operator.json("PUT", "/organizations/org/providers/main", &provider());
     raise_alert(gated);
+    load_key_elsewhere(gated);
     if operator.delete("/tokens/tok-victim").status != 409 {
         Api::named(instance, gated, "victim", Role::Auditor, Some("org"));
     }
@@ -400,7 +424,11 @@ fn raise_alert(gated: &Gated) {
 /// Whether a call was let in. A read of a value is refused to whoever is let in, too.
 fn is_let_in(answer: &Answer) -> bool {
     let is_no_provider = answer.status == 409 && ["not-external", "provider-missing"].contains(&&*answer.problem());
-    answer.status < 300 || is_no_provider || (answer.status == 403 && answer.problem() == "plaintext-never-returned")
+    let is_no_rotation = answer.status == 409 && ["key-not-loaded", "key-active"].contains(&&*answer.problem());
+    answer.status < 300
+        || is_no_provider
+        || is_no_rotation
+        || (answer.status == 403 && answer.problem() == "plaintext-never-returned")
 }
 
 fn document() -> Value {

@@ -1,4 +1,4 @@
-//! What goes over the wire about API tokens and key-encryption keys.
+//! What goes over the wire about API tokens.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -60,19 +60,4 @@ impl From<&TokenRow> for TokenObject {
             last_used_at: row.last_used_at.map(|at| at.to_rfc3339()),
         }
     }
-}
-
-/// A key-encryption key that this instance has loaded, without its material.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct KeyObject {
-    pub(in crate::admin) id: String,
-    pub(in crate::admin) created_at: String,
-    /// Whether it seals; the others open what they sealed.
-    pub(in crate::admin) active: bool,
-}
-
-/// The loaded key-encryption keys.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct KeyringObject {
-    pub(in crate::admin) data: Vec<KeyObject>,
 }

@@ -51,6 +51,10 @@ impl Problem {
             ("destination-unconfirmed", _) => {
                 "an admin of the organization confirms it: `kiket marketplace confirm ID`"
             }
+            ("key-not-loaded", _) => {
+                "give each of them the keyring file that has the key, restart it, and look at `kiket keys status`"
+            }
+            ("key-in-use", _) => "again when `kiket keys status` shows no row under it",
             ("version-mismatch" | "conflict", _) => "somebody else was faster, or it exists already: look again",
             ("rate-limited" | "store-unavailable" | "overloaded", _) => "again in a few seconds",
             ("store-full", _) => "the server's disk is full",

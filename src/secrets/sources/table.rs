@@ -73,7 +73,7 @@ impl<'a> Changes<'a> {
                 Changed::Everything => touched.everything = true,
                 Changed::Providers(organization) => drop(touched.organizations.insert(organization)),
                 Changed::Secret(slot) => drop(touched.slots.insert(slot)),
-                Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens => {}
+                Changed::Extension(_) | Changed::Installation(_) | Changed::Tokens | Changed::Keys => {}
             }
         }
         touched

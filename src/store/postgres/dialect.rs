@@ -55,6 +55,13 @@ pub(super) async fn alone(tx: &mut Connection, what: &str) -> Result<(), StoreEr
     query.execute(tx).await.map(drop).map_err(failed)
 }
 
+/// Waits until nobody decides about `what` alone, and keeps them waiting until the end of the transaction. The next
+/// statement sees what they decided.
+pub(super) async fn beside(tx: &mut Connection, what: &str) -> Result<(), StoreError> {
+    let query = sqlx::query("SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))").bind(what);
+    query.execute(tx).await.map(drop).map_err(failed)
+}
+
 /// Lets the rest of the transaction take longer than other ones: it may touch millions of rows.
 pub(super) async fn take_time(tx: &mut Connection) -> Result<(), StoreError> {
     let query = sqlx::query("SET LOCAL statement_timeout = '60s'");

@@ -105,7 +105,7 @@ pub(super) async fn write(tx: &mut Connection, changed: &[Changed]) -> Result<()
         Changed::Extension(id) => Some(id.as_str().to_owned()),
         Changed::Installation(id) => Some(id.as_str().to_owned()),
         Changed::Providers(id) => Some(id.as_str().to_owned()),
-        Changed::Everything | Changed::Secret(_) | Changed::Tokens => None,
+        Changed::Everything | Changed::Secret(_) | Changed::Tokens | Changed::Keys => None,
     };
     let slot = |part: fn(&Slot) -> &str| -> Vec<Option<String>> {
         let of = |changed: &'_ Changed| match changed {
@@ -114,7 +114,8 @@ pub(super) async fn write(tx: &mut Connection, changed: &[Changed]) -> Result<()
             | Changed::Extension(_)
             | Changed::Installation(_)
             | Changed::Tokens
-            | Changed::Providers(_) => None,
+            | Changed::Providers(_)
+            | Changed::Keys => None,
         };
         changed.iter().map(of).collect()
     };

@@ -16,6 +16,8 @@ mod write;
 mod audit;
 #[path = "../sql/change.rs"]
 mod change;
+#[path = "../sql/keys.rs"]
+mod keys;
 #[path = "../sql/notices.rs"]
 mod notices;
 #[path = "../sql/port.rs"]
@@ -100,6 +102,8 @@ impl PostgresStore {
 
 /// What the port's text asks of an adapter.
 impl PostgresStore {
+    const IS_SHARED: bool = true;
+
     const fn pool(&self) -> &Pool {
         &self.readers
     }

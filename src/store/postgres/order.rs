@@ -4,7 +4,7 @@
 //! The server would find such a pair after a second and end one of them. What is new comes before, in the order in
 //! which it was given: lists show it so, and others may refer to it.
 
-use super::super::Write;
+use super::super::{KeyWrite, Write};
 use crate::domain::id::OrganizationId;
 use crate::domain::provider::ProviderName;
 use crate::domain::scope::Slot;
@@ -47,6 +47,10 @@ fn place(write: &Write) -> (u8, Vec<u8>) {
         Write::ProviderGone { organization, name, .. } => (12, provider(organization, "0", name)),
         Write::Provider { row, .. } if !row.is_default => (12, provider(&row.organization, "1", &row.name)),
         Write::Provider { row, .. } => (12, provider(&row.organization, "2", &row.name)),
+        Write::Keys(write) => match &**write {
+            KeyWrite::Rewrapped { slot, .. } => (3, secret(slot)),
+            _ => (13, Vec::new()), // one of them, alone
+        },
         Write::AuditPruned { organization, .. } => {
             let chain = organization.as_ref().map(|id| id.as_str().into());
             (11, chain.unwrap_or_default())

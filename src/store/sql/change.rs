@@ -1,7 +1,7 @@
 //! How a change is applied within its transaction: its rows, what caches have to hear of, its audit entries.
 
-use super::super::{Change, StoreError, Write};
-use super::{Connection, audit, dialect, notices, providers, rows};
+use super::super::{Change, KeyWrite, StoreError, Write};
+use super::{Connection, audit, dialect, keys, notices, providers, rows};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -60,6 +60,7 @@ async fn apply_one(tx: &mut Connection, write: Write, entries: &mut Vec<AuditEnt
         Write::Request(row) => notices::keep_request(tx, row).await,
         Write::RequestAnswered(row) => notices::answer_request(tx, row).await,
         Write::RequestGone { id } => notices::forget_request(tx, &id).await,
+        Write::Keys(write) => keys::write(tx, *write).await,
         Write::Checkpoint(row) => audit::keep_checkpoint(tx, row).await,
         Write::AuditPruned { organization, up_to } => audit::prune(tx, organization.as_ref(), up_to).await,
     }
@@ -75,6 +76,14 @@ pub(super) fn changed(change: &Change) -> Vec<Changed> {
         Write::Token(_) | Write::TokenGone { .. } => Some(Changed::Tokens),
         Write::Provider { row, .. } => Some(Changed::Providers(row.organization.clone())),
         Write::ProviderGone { organization, .. } => Some(Changed::Providers(organization.clone())),
+        Write::Keys(write) => match &**write {
+            KeyWrite::Promoted { .. } | KeyWrite::Retired { .. } => Some(Changed::Keys),
+            KeyWrite::InstanceSeen { .. }
+            | KeyWrite::InstanceGone { .. }
+            | KeyWrite::Rewrapped { .. }
+            | KeyWrite::Unreadable { .. }
+            | KeyWrite::Leased { .. } => None,
+        },
         Write::SecretsUsed { .. }
         | Write::TokenUsed { .. }
         | Write::Policy { .. }

@@ -5,10 +5,10 @@ use tokio::sync::watch;
 
 use super::super::{
     AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow, InstallationSnapshot,
-    LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow, SecretQuery, SecretRow,
-    Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
+    InstanceRow, KekRow, KeyWrite, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow,
+    RequestRow, SecretQuery, SecretRow, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
-use super::{Adapter, audit, dialect, notices, providers, read};
+use super::{Adapter, audit, dialect, keys, notices, providers, read};
 use crate::domain::alert::Alert;
 use crate::domain::audit::AuditEntry;
 use crate::domain::change::Changed;
@@ -160,6 +160,44 @@ impl Store for Adapter {
         before: Timestamp,
     ) -> Result<Option<CheckpointRow>, StoreError> {
         dialect::within(audit::last_checkpoint(self.pool(), organization, before)).await
+    }
+
+    async fn keks(&self) -> Result<Vec<KekRow>, StoreError> {
+        keys::keks(self.pool()).await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        keys::instances(self.pool()).await
+    }
+
+    async fn wrapped(&self, head: &[u8], page: &Page) -> Result<Listed<SecretRow>, StoreError> {
+        keys::wrapped(self.pool(), head, page).await
+    }
+
+    async fn wrapped_count(&self, head: &[u8]) -> Result<u64, StoreError> {
+        keys::wrapped_count(self.pool(), head).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        let leased = KeyWrite::Leased {
+            name: name.to_owned(),
+            holder: holder.to_owned(),
+            now,
+            until,
+        };
+        let change = Change {
+            writes: vec![Write::Keys(Box::new(leased))],
+            entries: Vec::new(),
+        };
+        match self.write(change).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        Self::IS_SHARED
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

@@ -216,7 +216,7 @@ pub(super) fn owner(tenancy: &Tenancy) -> Option<&str> {
     }
 }
 
-fn after(page: &Page) -> i64 {
+pub(super) fn after(page: &Page) -> i64 {
     page.after.map_or(0, signed)
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::row::signed;
 use super::super::{ExtensionRow, InstallationRow, PolicyRow, Role, SecretRow, StoreError, TokenRow};
-use super::{Connection, Database, dialect, failed};
+use super::{Connection, Database, dialect, failed, keys};
 use crate::domain::id::InstallationId;
 use crate::domain::scope::Slot;
 use crate::domain::time::Timestamp;
@@ -93,6 +93,10 @@ pub(super) async fn secret(tx: &mut Connection, row: SecretRow, expected: Option
         sealed,
         predecessor,
     } = row;
+    let old_sealed = predecessor.as_ref().map(|old| old.sealed.as_slice());
+    if !sealed.is_empty() || old_sealed.is_some() {
+        keys::must_not_be_retired(tx, Some(&sealed), old_sealed).await?;
+    }
     let (old_version, old_sealed, old_valid_until) = match predecessor {
         None => (None, None, None),
         Some(old) => (

@@ -32,6 +32,11 @@ pub(super) async fn alone(_: &mut SqliteConnection, _what: &str) -> Result<(), S
     Ok(())
 }
 
+/// Waits until nobody decides about `what` alone, and keeps them waiting until the end of the transaction.
+pub(super) async fn beside(_: &mut SqliteConnection, _what: &str) -> Result<(), StoreError> {
+    Ok(())
+}
+
 /// Lets the rest of the transaction take longer than other ones: nothing here ends a statement.
 pub(super) async fn take_time(_: &mut SqliteConnection) -> Result<(), StoreError> {
     Ok(())
@@ -124,7 +129,7 @@ pub(super) async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Resu
             Changed::Extension(id) => Some(id.as_str()),
             Changed::Installation(id) => Some(id.as_str()),
             Changed::Providers(id) => Some(id.as_str()),
-            Changed::Everything | Changed::Secret(_) | Changed::Tokens => None,
+            Changed::Everything | Changed::Secret(_) | Changed::Tokens | Changed::Keys => None,
         };
         let slot = match changed {
             Changed::Secret(slot) => Some(slot),
@@ -132,7 +137,8 @@ pub(super) async fn feed(tx: &mut SqliteConnection, changed: &[Changed]) -> Resu
             | Changed::Extension(_)
             | Changed::Installation(_)
             | Changed::Tokens
-            | Changed::Providers(_) => None,
+            | Changed::Providers(_)
+            | Changed::Keys => None,
         };
         let query =
             sqlx::query("INSERT INTO changes (kind, id, owner, scope, scope_id, key) VALUES ($1, $2, $3, $4, $5, $6)");

@@ -8,6 +8,8 @@ mod write;
 mod audit;
 #[path = "../sql/change.rs"]
 mod change;
+#[path = "../sql/keys.rs"]
+mod keys;
 #[path = "../sql/notices.rs"]
 mod notices;
 #[path = "../sql/port.rs"]
@@ -82,6 +84,9 @@ impl SqliteStore {
 
 /// What the port's text asks of an adapter.
 impl SqliteStore {
+    /// The file is this process's alone.
+    const IS_SHARED: bool = false;
+
     const fn pool(&self) -> &Pool {
         &self.readers
     }

@@ -3,9 +3,9 @@
 use kiket_sidecar::store::StoreError;
 use serde_json::json;
 
-use super::super::support::referred::VaultBackend;
 use super::super::support::gated_store::Gated;
 use super::super::support::pki::{Authority, Identity};
+use super::super::support::referred::VaultBackend;
 use super::super::support::tenant::{CA, CERTIFICATE, PRIVATE_KEY, mutual_callback};
 use super::super::support::tls_endpoint::{H1, Setup};
 use super::{Stage, TTL};

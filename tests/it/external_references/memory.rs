@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::super::support::referred::{Backend, PATH, VaultBackend};
 use super::super::support::endpoint::Endpoint;
 use super::super::support::memory::occurrences;
 use super::super::support::process::Process;
+use super::super::support::referred::{Backend, PATH, VaultBackend};
 use super::{MAIN, SECRETS};
 
 /// How long a value may stay (contract, section 6), and what looking for it takes.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::referred::{Backend, VaultBackend};
 use super::support::endpoint::Endpoint;
 use super::support::gated_store::{Gated, Held};
 use super::support::http::Answer;
 use super::support::instance::{Instance, Options};
+use super::support::referred::{Backend, VaultBackend};
 
 /// Longer than anything takes; a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);

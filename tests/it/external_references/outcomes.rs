@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use super::super::support::referred::{BACKENDS, Backend, Condition, Start};
 use super::super::support::instance::Instance;
 use super::super::support::problem::assert_problem;
+use super::super::support::referred::{BACKENDS, Backend, Condition, Start};
 use super::Stage;
 
 const UNAVAILABLE: &str = "503 secret-source-unavailable";

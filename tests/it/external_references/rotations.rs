@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::support::referred::{Backend, Condition, PATH, VaultBackend};
 use super::super::support::endpoint::Endpoint;
 use super::super::support::gated_store::Gated;
+use super::super::support::referred::{Backend, Condition, PATH, VaultBackend};
 use super::{Stage, TTL, vault, vault_with};
 
 /// A reference to KV version 1, which keeps no versions.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::support::referred::{Backend, Condition};
 use super::super::support::instance::invocation;
+use super::super::support::referred::{Backend, Condition};
 use super::super::support::vault::Fault;
 use super::{TTL, vault};
 

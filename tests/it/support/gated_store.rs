@@ -17,8 +17,9 @@ use kiket_sidecar::domain::scope::{Scope, Slot};
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::store::{
     self, AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow,
-    InstallationSnapshot, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow, ProviderRow, RequestRow,
-    SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount, UseQuery,
+    InstallationSnapshot, InstanceRow, KekRow, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow,
+    ProviderRow, RequestRow, SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount,
+    UseQuery,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
@@ -371,6 +372,30 @@ impl Store for GatedStore {
     ) -> Result<Option<CheckpointRow>, StoreError> {
         self.pass("last_checkpoint", self.inner.last_checkpoint(organization, before))
             .await
+    }
+
+    async fn keks(&self) -> Result<Vec<KekRow>, StoreError> {
+        self.pass("keks", self.inner.keks()).await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        self.pass("instances", self.inner.instances()).await
+    }
+
+    async fn wrapped(&self, head: &[u8], page: &Page) -> Result<Listed<SecretRow>, StoreError> {
+        self.pass("wrapped", self.inner.wrapped(head, page)).await
+    }
+
+    async fn wrapped_count(&self, head: &[u8]) -> Result<u64, StoreError> {
+        self.pass("wrapped_count", self.inner.wrapped_count(head)).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.pass("lease", self.inner.lease(name, holder, now, until)).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     async fn changes(&self, after: FeedPosition) -> Result<(Vec<Changed>, FeedPosition), StoreError> {

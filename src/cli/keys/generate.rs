@@ -1,36 +1,19 @@
-//! How keys are made: printed once, into a file that the operator chose.
+//! `kiket keys generate`: a new keyring, printed once, into a file that the operator chose.
 
 use std::io::{self, IsTerminal};
 
-use clap::Subcommand;
-
-use super::{Exit, fail, say};
+use crate::cli::{Exit, fail, say};
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::keyring::Keyring;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print a new keyring; redirect it into a file that only you can read
-    #[command(
-        after_help = "Example:\n  (umask 077; kiket keys generate > /etc/kiket/master.key)\n\n\
+#[command(
+    after_help = "Example:\n  (umask 077; kiket keys generate > /etc/kiket/master.key)\n\n\
         Keep a copy apart from the database: without the keys no secret can be read again."
-    )]
-    Generate,
-}
+)]
+pub(super) struct Args {}
 
-pub(super) fn run(args: &Args) -> Exit {
-    match args.command {
-        Command::Generate => generate(),
-    }
-}
-
-fn generate() -> Exit {
+pub(super) fn run() -> Exit {
     if io::stdout().is_terminal() {
         let reason = "keys do not belong on a screen: (umask 077; kiket keys generate > FILE)";
         return fail(Exit::Usage, &reason);
