@@ -57,8 +57,8 @@ pub(super) async fn retire(
     caller.must_operate()?;
     let done = control.keks.retire(&caller.asker(), &id).await.map_err(told)?;
     (control.on_committed)(&done.changed);
-    let next_step = "remove its [[kek]] table from every keyring file, and keep it with the backups that were made \
-                     before: they cannot be read without it";
+    let next_step = "remove its [[kek]] table from every keyring file, where another one has to say `active = true` \
+                     then, and keep it with the backups that were made before: they cannot be read without it";
     changed(&control, &id, next_step.to_owned()).await
 }
 

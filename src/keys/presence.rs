@@ -28,7 +28,7 @@ impl Keks {
         self.announce(now, gone_before).await?;
         let entered = self.look().await;
         if entered.is_err() {
-            self.leave().await?;
+            let _ = self.leave().await; // else it counts as gone some time later
         }
         entered
     }

@@ -9,7 +9,8 @@
 //! active = true
 //! key = "<base64 of 32 bytes>"
 //! ```
-//! and likewise, without `active`, `[[audit-mac]]`, `[[audit-sign]]` and `[[fingerprint]]`, one each.
+//! Of several `[[kek]]` one is `active`; one alone is, whatever it says. Once a key was promoted in the store, that
+//! counts instead. And likewise, without `active`, `[[audit-mac]]`, `[[audit-sign]]` and `[[fingerprint]]`, one each.
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
@@ -160,7 +161,8 @@ impl Keyring {
         let audit_mac = only(Purpose::AuditMac, read(document.audit_mac)?)?;
         let audit_sign = only(Purpose::AuditSign, read(document.audit_sign)?)?;
         let fingerprint = only(Purpose::Fingerprint, read(document.fingerprint)?)?;
-        let (active, others): (Vec<_>, Vec<_>) = keks.into_iter().partition(|(_, active)| *active);
+        let is_alone = keks.len() == 1; // what is left of a rotation seals, whatever the file says
+        let (active, others): (Vec<_>, Vec<_>) = keks.into_iter().partition(|(_, active)| *active || is_alone);
         let active = single(Purpose::Kek, active.into_iter().map(|(key, _)| key).collect())?;
         let others = others.into_iter().map(|(key, _)| key).collect();
         if Ed25519KeyPair::from_seed_unchecked(audit_sign.material.expose_secret()).is_err() {
@@ -329,6 +331,8 @@ mod tests {
         assert_eq!(keys.active_kek().id(), "new");
         assert!(keys.kek(b"old").is_some() && keys.kek(b"older").is_some() && keys.kek(b"other").is_none());
         assert_eq!(format!("{keys:?}"), "[new, old, older, m, s, f]");
+        let alone = Keyring::parse(&document(&[("only", false)])).unwrap();
+        assert_eq!(alone.active_kek().id(), "only");
     }
 
     #[test]
@@ -384,7 +388,10 @@ mod tests {
                 KeyringError::Duplicate { id: id("k") },
             ),
             (document(&[]), KeyringError::Missing(Purpose::Kek)),
-            (document(&[("a", false)]), KeyringError::Missing(Purpose::Kek)),
+            (
+                document(&[("a", false), ("b", false)]),
+                KeyringError::Missing(Purpose::Kek),
+            ),
             (
                 document(&[("a", true), ("b", true)]),
                 KeyringError::Several(Purpose::Kek),

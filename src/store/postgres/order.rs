@@ -47,14 +47,18 @@ fn place(write: &Write) -> (u8, Vec<u8>) {
         Write::ProviderGone { organization, name, .. } => (12, provider(organization, "0", name)),
         Write::Provider { row, .. } if !row.is_default => (12, provider(&row.organization, "1", &row.name)),
         Write::Provider { row, .. } => (12, provider(&row.organization, "2", &row.name)),
-        Write::Keys(write) => match &**write {
-            KeyWrite::Rewrapped { slot, .. } => (3, secret(slot)),
-            _ => (13, Vec::new()), // one of them, alone
-        },
         Write::AuditPruned { organization, .. } => {
             let chain = organization.as_ref().map(|id| id.as_str().into());
             (11, chain.unwrap_or_default())
         }
+        Write::Keys(write) => match &**write {
+            KeyWrite::Rewrapped { slot, .. } => (3, secret(slot)),
+            KeyWrite::Promoted { row, .. } | KeyWrite::Retired { row } => (15, row.id.as_str().into()),
+            KeyWrite::Unreadable { id, .. } => (15, id.as_str().into()),
+            KeyWrite::InstanceSeen { row, .. } => (13, row.id.as_str().into()),
+            KeyWrite::InstanceGone { id } => (13, id.as_str().into()),
+            KeyWrite::Leased { name, .. } => (14, name.as_str().into()),
+        },
     }
 }
 

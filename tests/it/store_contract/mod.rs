@@ -8,6 +8,7 @@ mod checkpoints;
 mod commits;
 mod damage;
 mod feed;
+mod keys;
 mod lists;
 mod postgres;
 mod providers;
@@ -100,6 +101,15 @@ macro_rules! store_contract {
             races::a_named_request_is_one_of_those_that_come_at_once,
             races::a_chain_that_many_begin_at_once_has_one_beginning,
             races::writers_that_hold_what_the_other_waits_for_both_get_through,
+            keys::a_key_is_promoted_after_the_last_one_and_only_where_every_live_instance_has_it,
+            keys::a_key_is_retired_once_where_another_one_is_active_and_nothing_is_under_it,
+            keys::nothing_is_stored_under_a_retired_key,
+            keys::of_one_who_seals_and_one_who_retires_at_once_the_second_sees_the_first,
+            keys::rows_under_a_key_are_found_page_by_page_and_counted,
+            keys::a_row_comes_under_another_key_as_it_was_read_or_stays,
+            keys::a_promotion_and_a_retirement_are_told_and_nothing_else_of_keys,
+            keys::an_instance_is_there_until_it_leaves_or_is_not_seen_for_long,
+            keys::a_lease_is_one_holders_until_it_ends,
             damage::an_edited_row_is_damaged_and_says_nothing_of_itself,
         }
     };
