@@ -232,7 +232,7 @@ impl Keks {
             subject: ScopeId::parse(TABLE).ok(),
             key: None,
             detail: format!("{error}; the key seals that did before"),
-            occasion: String::new(),
+            occasion: error.to_string(),
         };
         let write = finding.raise(Timestamp(now.0.saturating_sub(DAY_MILLIS)), &self.actor, now);
         let change = Change {

@@ -311,6 +311,7 @@ impl Row {
         let id = match self.path {
             path if path.starts_with("/marketplace") => "ins",
             path if path.starts_with("/tokens") => "tok-victim",
+            path if path.starts_with("/keys") => "kek-elsewhere",
             path if path.starts_with("/secrets/alerts") => "alert-victim",
             path if path.starts_with("/organizations") => "org",
             _ => "com.example.a",

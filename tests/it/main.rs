@@ -44,6 +44,7 @@ mod gsm_login;
 mod gsm_source;
 mod http2;
 mod identities;
+mod key_rotation;
 mod killed;
 mod lifecycle;
 mod monitoring;

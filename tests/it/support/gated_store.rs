@@ -100,8 +100,12 @@ impl Held {
 
 impl Gated {
     pub fn open() -> Self {
+        Self::over(Keyring::generate(Timestamp(1_700_000_000_000)).unwrap())
+    }
+
+    /// The same with these keys.
+    pub fn over(keyring: Keyring) -> Self {
         let dir = TempDir::new().unwrap();
-        let keyring = Keyring::generate(Timestamp(1_700_000_000_000)).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
