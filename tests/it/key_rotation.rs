@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use kiket_sidecar::clock::Clock;
 use kiket_sidecar::config::Role;
-use kiket_sidecar::crypto::keyring::Keyring;
+use kiket_sidecar::crypto::envelope;
+use kiket_sidecar::crypto::keyring::{KeyId, Keyring};
 use kiket_sidecar::domain::audit::{Actor, Asker, Source};
 use kiket_sidecar::domain::id::{OrganizationId, ScopeId};
 use kiket_sidecar::domain::key::SecretKey;
@@ -165,7 +166,7 @@ fn a_rotation_under_running_deliveries_fails_none_and_the_old_key_is_not_needed_
 }
 
 #[test]
-fn a_promotion_is_refused_while_a_live_instance_lacks_the_key_and_followed_by_all_within_a_second() {
+fn a_promotion_is_refused_while_a_live_instance_lacks_the_key_and_then_followed_by_all_at_once() {
     let (files, database) = (Files::make(), Database::fresh());
     let first = join(&database, &files.both, "all");
     let second = join(&database, &files.old, "all");
@@ -315,7 +316,7 @@ fn what_somebody_writes_to_the_table_of_keys_is_not_followed_and_raised() {
     let under = |id: &str| {
         gated.block_on(async {
             let store = &gated.store;
-            store::Store::wrapped_count(&**store, &kiket_sidecar::crypto::envelope::head(&id_of(id)))
+            store::Store::wrapped_count(&**store, &envelope::head(&id_of(id)))
                 .await
                 .unwrap()
         })
@@ -342,8 +343,8 @@ fn what_somebody_writes_to_the_table_of_keys_is_not_followed_and_raised() {
     assert_eq!(under(&files.new_id), 1);
 }
 
-fn id_of(id: &str) -> kiket_sidecar::crypto::keyring::KeyId {
-    kiket_sidecar::crypto::keyring::KeyId::parse(id).unwrap()
+fn id_of(id: &str) -> KeyId {
+    KeyId::parse(id).unwrap()
 }
 
 /// One instance's use cases over a store, without anything that runs beside them.
@@ -404,7 +405,7 @@ async fn whoever_has_not_heard_of_a_retirement_seals_again_under_the_key_that_is
     behind.set("REPLACED", None).await;
     first.keks.promote(&asker(), &files.new_id).await.unwrap();
     behind.set("BETWEEN", None).await;
-    let head = |id: &str| kiket_sidecar::crypto::envelope::head(&id_of(id));
+    let head = |id: &str| envelope::head(&id_of(id));
     let (old, new) = (head(&files.old_id), head(&files.new_id));
     assert_eq!(
         store.wrapped_count(&old).await,

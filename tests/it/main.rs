@@ -45,6 +45,7 @@ mod gsm_source;
 mod http2;
 mod identities;
 mod key_rotation;
+mod key_rotation_killed;
 mod killed;
 mod lifecycle;
 mod monitoring;
