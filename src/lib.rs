@@ -20,6 +20,7 @@
 //! | 7 | [`app`] | the composition root: the one place where a port meets its adapter |
 //! | 8 | [`demo`] | the story that `kiket demo` tells |
 //! | 9 | [`cli`] | the commands |
+//! | – | [`manual`] | pages for operators; no code |
 //!
 //! # The path of a delivery
 //!
@@ -67,6 +68,7 @@ pub mod egress;
 pub mod external;
 pub mod guard;
 pub mod keys;
+pub mod manual;
 pub mod notify;
 pub mod proxy;
 pub mod registry;

@@ -18,6 +18,7 @@ const TIERS: &[&[&str]] = &[
     &["app"],
     &["demo"],
     &["cli"],
+    &["manual"], // pages, no code
 ];
 
 /// Where `expose_secret()` may stand: where plaintext is sealed, signed with, handed to TLS, rendered into a payload,

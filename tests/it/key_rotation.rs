@@ -428,3 +428,53 @@ async fn whoever_has_not_heard_of_a_retirement_seals_again_under_the_key_that_is
     assert_eq!(store.wrapped_count(&old).await, Ok(0));
     assert_eq!(store.wrapped_count(&new).await, Ok(3));
 }
+
+#[test]
+fn a_key_that_is_lost_with_rows_under_it_is_stood_in_for_until_they_are_written_anew() {
+    let files = Files::make();
+    let gated = Gated::over(Keyring::parse(&files.both).unwrap());
+    let store = Arc::clone(&gated.store) as SharedStore;
+    let clock = Arc::new(HandClock::at(1_700_000_100_000));
+    // Nobody puts rows under the new key meanwhile.
+    gated.block_on(async {
+        let quiet = Quiet::over(&store, &files.both, &clock);
+        quiet.set("LOST", None).await;
+        quiet.keks.promote(&asker(), &files.new_id).await.unwrap();
+        quiet.set("KEPT", None).await;
+    });
+    let start = |keyring: &str| {
+        Instance::try_with(Options {
+            store: Some(Arc::clone(&store)),
+            keyring: Some(Keyring::parse(keyring).unwrap()),
+            ..Options::default()
+        })
+    };
+    let refused = start(&files.new).err().unwrap().to_string();
+    assert!(
+        refused.contains(&files.old_id) && refused.contains("1 rows"),
+        "{refused}"
+    );
+
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("master.key");
+    std::fs::write(&path, files.new.replace("active = false", "active = true")).unwrap();
+    set_mode(&path, 0o600);
+    Keyring::add_kek(&path, Some(id_of(&files.old_id)), Timestamp(1_700_000_200_000)).unwrap();
+    let stood_in = start(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    until("the row that does not open is shown", || {
+        key(&stood_in, &files.old_id)["unreadable"] == 1
+    });
+    assert_eq!(
+        promote(&stood_in, &files.old_id).problem(),
+        "key-not-loaded",
+        "not the one that it was"
+    );
+    stood_in.must(
+        "POST",
+        "/extensions/secrets/LOST/rotate",
+        &json!({"scope": "project", "id": "proj", "organization_id": "org", "value": "v", "revoke_now": true}),
+    );
+    assert_eq!(retire(&stood_in, &files.old_id).status, 200);
+    drop(stood_in);
+    assert!(start(&files.new).is_ok());
+}

@@ -1,0 +1,4 @@
+//! Pages for operators, one screen each: what to do, in which order, and what happens meanwhile.
+
+#[doc = include_str!("key_rotation.md")]
+pub mod key_rotation {}
