@@ -4,14 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use kiket_sidecar::domain::alert::{Alert, AlertKind};
-use kiket_sidecar::domain::audit::{Action, Actor, AuditEntry, Source};
-use kiket_sidecar::domain::id::OrganizationId;
-use kiket_sidecar::domain::time::Timestamp;
-use kiket_sidecar::store::{Change, InstanceRow, KeyWrite, Role, Store, Write, loaded};
+use kiket_sidecar::store::Role;
 use serde_json::{Value, json};
 
 use super::support::api::Api;
+use super::support::elsewhere;
 use super::support::gated_store::Gated;
 use super::support::http::Answer;
 use super::support::instance::Instance;
@@ -347,27 +344,6 @@ pub fn calls(scope: (&str, &str)) -> Vec<(&'static str, String, Value)> {
     TABLE.iter().map(call).collect()
 }
 
-/// A key that only another instance has loaded.
-fn load_key_elsewhere(gated: &Gated) {
-    let row = InstanceRow {
-        id: "elsewhere".into(),
-        role: "all".into(),
-        release: "1".into(),
-        keks: vec![loaded("kek-elsewhere", &[0; 8])],
-        started_at: Timestamp(1),
-        seen_at: Timestamp(1),
-    };
-    let seen = KeyWrite::InstanceSeen {
-        row,
-        gone_before: Timestamp(0),
-    };
-    let change = Change {
-        writes: vec![Write::Keys(Box::new(seen))],
-        entries: Vec::new(),
-    };
-    gated.block_on(gated.store.commit(change)).unwrap();
-}
-
 /// Everything that the rows name, of `org`: made again before each call, because the call may take it away.
 fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str, &str)) {
     let install = json!({
@@ -382,53 +358,19 @@ fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str,
         }
     }
     operator.json("PUT", "/organizations/org/providers/main", &provider());
-    raise_alert(gated);
-    load_key_elsewhere(gated);
+    elsewhere::raises_alert(gated);
+    elsewhere::loads(gated, "kek-elsewhere");
     if operator.delete("/tokens/tok-victim").status != 409 {
         Api::named(instance, gated, "victim", Role::Auditor, Some("org"));
     }
 }
 
-/// An alert of `org`, once.
-fn raise_alert(gated: &Gated) {
-    let organization = Some(OrganizationId::parse("org").unwrap());
-    let alert = Alert {
-        id: "alert-victim".into(),
-        organization: organization.clone(),
-        kind: AlertKind::Unused,
-        scope: None,
-        subject: None,
-        key: None,
-        detail: "nobody used it".into(),
-        dedup: "victim".into(),
-        raised_at: Timestamp(1),
-        acknowledged_at: None,
-        acknowledged_by: None,
-    };
-    let actor = Actor {
-        id: "test".into(),
-        name: "test".into(),
-    };
-    let raised = Write::Alert {
-        alert,
-        quiet_since: Timestamp(0),
-        notices: Vec::new(),
-        entry: AuditEntry::of(organization, Timestamp(1), actor, Action::AlertRaise, Source::Api),
-    };
-    let change = Change {
-        writes: vec![raised],
-        entries: Vec::new(),
-    };
-    gated.block_on(gated.store.commit(change)).unwrap();
-}
-
 /// Whether a call was let in. A read of a value is refused to whoever is let in, too.
 fn is_let_in(answer: &Answer) -> bool {
-    let is_no_provider = answer.status == 409 && ["not-external", "provider-missing"].contains(&&*answer.problem());
-    let is_no_rotation = answer.status == 409 && ["key-not-loaded", "key-active"].contains(&&*answer.problem());
+    let cannot = ["not-external", "provider-missing", "key-not-loaded", "key-active"];
+    let is_for_other_reasons = answer.status == 409 && cannot.contains(&&*answer.problem());
     answer.status < 300
-        || is_no_provider
-        || is_no_rotation
+        || is_for_other_reasons
         || (answer.status == 403 && answer.problem() == "plaintext-never-returned")
 }
 

@@ -8,6 +8,7 @@ pub mod canary;
 pub mod captured;
 pub mod command;
 pub mod database;
+pub mod elsewhere;
 pub mod endpoint;
 pub mod external;
 pub mod gated_store;
