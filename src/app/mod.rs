@@ -81,7 +81,7 @@ pub enum StartError {
     #[error("{0}: {1}")]
     SecretFile(&'static str, SecretFileError),
     /// The store cannot be opened.
-    #[error(transparent)]
+    #[error("database_url: {0}")]
     Open(#[from] OpenError),
     /// The store was opened and does not answer.
     #[error("the store does not answer: {0}")]

@@ -20,6 +20,7 @@ mod prompt;
 mod remote;
 mod secrets;
 mod serve;
+mod store;
 mod table;
 mod tokens;
 mod value;
@@ -70,6 +71,8 @@ enum Command {
     Organizations(organizations::Args),
     /// Make, rotate and retire the keys that seal every secret
     Keys(keys::Args),
+    /// Copy all rows from one database to another, verified
+    Store(store::Args),
     /// Check or print the configuration
     Config(config::Args),
     /// Print the REST API's OpenAPI 3.1 document
@@ -159,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Tokens(args) => ended(tokens::run(&args)),
         Command::Organizations(args) => ended(organizations::run(&args)),
         Command::Keys(args) => keys::run(&args),
+        Command::Store(args) => ended(store::run(&args)),
         Command::Config(args) => config::run(&args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),

@@ -8,6 +8,7 @@ const WIDTH: usize = 30;
 
 /// A bar. Draws nothing where nobody looks.
 pub(super) struct Progress {
+    doing: &'static str,
     total: usize,
     is_shown: bool,
 }
@@ -15,7 +16,13 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar for so many steps.
     pub(super) fn of(total: usize) -> Self {
+        Self::doing("", total)
+    }
+
+    /// The same, behind a word that says with what.
+    pub(super) fn doing(doing: &'static str, total: usize) -> Self {
         let progress = Self {
+            doing,
             total,
             is_shown: io::stderr().is_terminal(),
         };
@@ -26,7 +33,7 @@ impl Progress {
     /// So many are done.
     pub(super) fn at(&self, done: usize) {
         if self.is_shown {
-            prompt::say(&format!("\r{}", bar(done, self.total)));
+            prompt::say(&format!("\r{}{}", self.doing, bar(done, self.total)));
         }
     }
 }

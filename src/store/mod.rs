@@ -3,6 +3,7 @@
 //! An adapter sees sealed bytes only. It is object-safe, and an adapter is done when
 //! `tests/it/store_contract` is green over it.
 
+pub mod copy;
 mod keks;
 mod notice;
 mod position;
@@ -204,50 +205,56 @@ pub trait Store: Send + Sync + 'static {
 /// A store, shared.
 pub type SharedStore = Arc<dyn Store>;
 
-/// Why a store could not be opened. An operator has to change something; carries nothing of the URL.
+/// Why a store could not be opened. An operator has to change something; carries nothing of the URL. Which setting or
+/// argument it came from says whoever has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Not a store of this build.
-    #[error("database_url: rows are kept in `sqlite:/path/to/kiket.db` or `postgres://user@host/database`")]
+    #[error("rows are kept in `sqlite:/path/to/kiket.db` or `postgres://user@host/database`")]
     Scheme,
     /// A PostgreSQL URL that cannot be used as it stands.
     #[error(
-        "database_url: not a URL of PostgreSQL; behind `?` it may have sslmode, sslrootcert, sslcert, sslkey, host, port, \
+        "not a URL of PostgreSQL; behind `?` it may have sslmode, sslrootcert, sslcert, sslkey, host, port, \
          dbname, user, password, application_name and options"
     )]
     Address,
     /// No server answers there.
-    #[error("database_url: the database server cannot be reached")]
+    #[error("the database server cannot be reached")]
     Unreachable,
     /// The server is not who it should be, or speaks no TLS.
     #[error(
-        "database_url: no verified TLS connection to the database server; name its certificate authority with \
+        "no verified TLS connection to the database server; name its certificate authority with \
          sslrootcert, or say with sslmode how much less is enough"
     )]
     Tls,
     /// The server does not let this user in, or not do what is needed.
-    #[error("database_url: the database server refuses the user, the password, the database or a right in it")]
+    #[error("the database server refuses the user, the password, the database or a right in it")]
     Refused,
     /// The server cannot keep these rows.
-    #[error("database_url: this must be a PostgreSQL 13 or later in UTF8 that takes writes, no standby")]
+    #[error("this must be a PostgreSQL 13 or later in UTF8 that takes writes, no standby")]
     Unsuited,
     /// The file or its folder cannot be used.
-    #[error("database_url: the database file cannot be opened: {0}")]
+    #[error("the database file cannot be opened: {0}")]
     File(std::io::ErrorKind),
-    /// Another process serves from it.
-    #[error("database_url: another kiket serves from this database; stop it first")]
+    /// Another process serves from it, or copies it.
+    #[error("another kiket serves from this database, or copies it; stop it first")]
     InUse,
+    /// What a copy left behind that did not come to its end.
+    #[error(
+        "a copy into this database did not finish; run `kiket store copy` into it again, or serve from another one"
+    )]
+    Unfinished,
     /// It is no database, a newer version's, or a damaged one.
-    #[error("database_url: this is no database of this version of kiket")]
+    #[error("this is no database of this version of kiket")]
     Foreign,
     /// Nobody brought it to this version yet.
     #[error(
-        "database_url: the database is not of this version yet; an instance of this version with role `admin` or `all` \
+        "the database is not of this version yet; an instance of this version with role `admin` or `all` \
          brings it there"
     )]
     Behind,
     /// It would not keep what was acknowledged through a power cut.
-    #[error("database_url: the database does not take WAL with synchronous=FULL here")]
+    #[error("the database does not take WAL with synchronous=FULL here")]
     NotDurable,
 }
 
@@ -257,15 +264,28 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`].
 pub async fn open(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> {
+    Ok(match place(url)? {
+        Place::File(path) => Arc::new(sqlite::SqliteStore::open(path, chain).await?),
+        Place::Server(url) => Arc::new(postgres::PostgresStore::open(url, chain).await?),
+    })
+}
+
+/// What a database URL names.
+enum Place<'a> {
+    File(&'a Path),
+    Server(&'a str),
+}
+
+fn place(url: &str) -> Result<Place<'_>, OpenError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(Arc::new(postgres::PostgresStore::open(url, chain).await?));
+        return Ok(Place::Server(url));
     }
     let path = url.strip_prefix("sqlite:").ok_or(OpenError::Scheme)?;
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.starts_with(':') {
         return Err(OpenError::Scheme);
     }
-    Ok(Arc::new(sqlite::SqliteStore::open(Path::new(path), chain).await?))
+    Ok(Place::File(Path::new(path)))
 }
 
 /// Opens a shared store as it stands: for instances that may have no right to change its shape, or that are of another
@@ -274,8 +294,8 @@ pub async fn open(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> 
 /// # Errors
 /// [`OpenError`]; [`OpenError::Scheme`] for a file, which belongs to one process.
 pub async fn join(url: &str, chain: ChainKey) -> Result<SharedStore, OpenError> {
-    if url.starts_with("sqlite:") {
-        return Err(OpenError::Scheme);
+    match place(url)? {
+        Place::File(_) => Err(OpenError::Scheme),
+        Place::Server(url) => Ok(Arc::new(postgres::PostgresStore::join(url, chain).await?)),
     }
-    Ok(Arc::new(postgres::PostgresStore::join(url, chain).await?))
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{WAIT_MAX, feed};
+use super::{WAIT_MAX, feed, schema};
 
 /// A listener that heard nothing for so long asks whether the server is still there.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -66,13 +66,15 @@ async fn listen(options: PgConnectOptions, wake: watch::Sender<u64>) {
     }
 }
 
-/// A connection of its own: one of the pool's would be missing there.
+/// A connection of its own: one of the pool's would be missing there. For as long as it stands, it is what a copy sees of
+/// this instance.
 async fn connect(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(WAIT_MAX)
         .max_lifetime(None)
         .idle_timeout(None)
+        .after_connect(|connection, _| Box::pin(async move { schema::share(connection).await.map(drop) }))
         .connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(feed::CHANNEL).await?;

@@ -4,6 +4,7 @@
 //! Everything ends by itself: waiting for a connection, a statement, a lock, a transaction that goes on no more.
 
 mod address;
+mod copy;
 mod dialect;
 mod feed;
 mod hints;
@@ -16,6 +17,8 @@ mod write;
 mod audit;
 #[path = "../sql/change.rs"]
 mod change;
+#[path = "../sql/copied.rs"]
+mod copied;
 #[path = "../sql/keys.rs"]
 mod keys;
 #[path = "../sql/notices.rs"]
@@ -41,6 +44,7 @@ use super::{Change, OpenError, OutboxRow, StoreError};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::time::Timestamp;
+pub(super) use copy::PostgresEnd;
 use hints::Hints;
 use write::Writer;
 
@@ -91,6 +95,7 @@ impl PostgresStore {
         Ok(Self::over(options, chain))
     }
 
+    /// Over a database of this version.
     fn over(options: PgConnectOptions, chain: ChainKey) -> Self {
         let options = bounded(options);
         let hints = Hints::start(options.clone());

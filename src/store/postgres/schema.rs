@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _};
 use tokio::time::timeout;
 
+use super::super::copy::UNFINISHED;
 use super::{Connection, OpenError};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// The longest that a start waits for the server, and for others that migrate.
 const BRING_UP_MAX: Duration = Duration::from_secs(120);
 
 /// The longest that one connection takes to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest that a copy waits for instances that are ending.
+const ENDING_MAX_MS: u64 = 3_000;
 
 /// Migrates the database, or refuses it and leaves it as it is. The migrations stand under an advisory lock, so that
 /// of many instances that start at once one migrates and the others wait for it.
@@ -27,12 +31,8 @@ pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError
     let brought_up = timeout(BRING_UP_MAX, async {
         refuse_unsuited(&mut connection).await?;
         refuse_foreign(&mut connection).await?;
-        MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
-                refused(error)
-            }
-            _ => OpenError::Foreign,
-        })
+        refuse_copied(&mut connection).await?;
+        migrate(&mut connection).await
     });
     brought_up.await.map_err(|_| OpenError::Unreachable)??;
     let _ = connection.close().await; // all is done; the server notices an end without a word, too
@@ -44,6 +44,7 @@ pub(super) async fn expect(options: &PgConnectOptions) -> Result<(), OpenError> 
     let mut connection = connect(options).await?;
     refuse_unsuited(&mut connection).await?;
     refuse_foreign(&mut connection).await?;
+    refuse_copied(&mut connection).await?;
     let is_new: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NULL")
         .fetch_one(&mut connection)
         .await
@@ -66,13 +67,62 @@ pub(super) async fn expect(options: &PgConnectOptions) -> Result<(), OpenError> 
     Ok(())
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<Connection, OpenError> {
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<Connection, OpenError> {
     let connected = timeout(CONNECT_MAX, options.connect()).await;
     connected.map_err(|_| OpenError::Unreachable)?.map_err(refused)
 }
 
+pub(super) async fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    // Not `run`, whose future cannot be told to be `Send` where a trait asks for it.
+    MIGRATIONS
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+                refused(error)
+            }
+            _ => OpenError::Foreign,
+        })
+}
+
+/// Refuses a database that is being copied, and what a copy left behind that did not come to its end.
+async fn refuse_copied(connection: &mut Connection) -> Result<(), OpenError> {
+    if !share(connection).await.map_err(refused)? {
+        return Err(OpenError::InUse);
+    }
+    let query = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(UNFINISHED);
+    let is_unfinished: bool = query.fetch_one(connection).await.map_err(refused)?;
+    if is_unfinished {
+        Err(OpenError::Unfinished)
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes the database among others who serve from it, until the connection ends; not while it is being copied.
+pub(super) async fn share(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    let query = "SELECT pg_try_advisory_lock_shared(hashtextextended('kiket serves ' || current_schema(), 0))";
+    sqlx::query_scalar(query).fetch_one(connection).await
+}
+
+/// Takes the database, until the connection ends, where nobody serves from it. Those who just stopped are waited for:
+/// the server may not have noticed yet.
+pub(super) async fn take_alone(connection: &mut Connection) -> Result<(), OpenError> {
+    let wait = format!("SET lock_timeout = '{ENDING_MAX_MS}ms'");
+    let wait = sqlx::query(AssertSqlSafe(wait)).execute(&mut *connection).await;
+    wait.map_err(refused)?;
+    let query = "SELECT pg_advisory_lock(hashtextextended('kiket serves ' || current_schema(), 0))";
+    let taken = sqlx::query(query).execute(&mut *connection).await;
+    taken.map_err(|error| match &error {
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("55P03") => OpenError::InUse,
+        _ => refused(error),
+    })?;
+    let forever = sqlx::query("SET lock_timeout = 0").execute(connection).await;
+    forever.map(drop).map_err(refused)
+}
+
 /// Transactions are told apart by 64-bit ids since version 13.
-async fn refuse_unsuited(connection: &mut Connection) -> Result<(), OpenError> {
+pub(super) async fn refuse_unsuited(connection: &mut Connection) -> Result<(), OpenError> {
     let is_suited: bool = sqlx::query_scalar(
         "SELECT current_setting('server_version_num')::int >= 130000 \
          AND current_setting('server_encoding') = 'UTF8' AND NOT pg_is_in_recovery()",
@@ -85,7 +135,7 @@ async fn refuse_unsuited(connection: &mut Connection) -> Result<(), OpenError> {
 
 /// Refuses another program's schema before anything of it is changed: one with tables, none of them by which
 /// migrations are told. What an extension of the server brings belongs to nobody.
-async fn refuse_foreign(connection: &mut Connection) -> Result<(), OpenError> {
+pub(super) async fn refuse_foreign(connection: &mut Connection) -> Result<(), OpenError> {
     let is_foreign: bool = sqlx::query_scalar(
         "WITH standing AS (SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace \
          AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT 1 FROM pg_depend \
@@ -100,7 +150,7 @@ async fn refuse_foreign(connection: &mut Connection) -> Result<(), OpenError> {
 }
 
 /// A driver's error at the start as what an operator can change: its text can quote the URL.
-fn refused(error: sqlx::Error) -> OpenError {
+pub(super) fn refused(error: sqlx::Error) -> OpenError {
     match error {
         sqlx::Error::Tls(_) => OpenError::Tls,
         sqlx::Error::Configuration(_) => OpenError::Address,

@@ -1,5 +1,6 @@
 //! How rows are kept in one SQLite file: WAL with `synchronous=FULL`, one writer, a few readers.
 
+mod copy;
 mod dialect;
 mod write;
 
@@ -8,6 +9,8 @@ mod write;
 mod audit;
 #[path = "../sql/change.rs"]
 mod change;
+#[path = "../sql/copied.rs"]
+mod copied;
 #[path = "../sql/keys.rs"]
 mod keys;
 #[path = "../sql/notices.rs"]
@@ -35,11 +38,13 @@ use sqlx::sqlite::{SqliteConnection as Connection, SqlitePool as Pool, SqliteRow
 use sqlx::{ConnectOptions, Connection as _, Row as _, Sqlite as Database};
 use tokio::sync::watch;
 
+use super::copy::UNFINISHED;
 use super::row::Columns;
 use super::{Change, OpenError, OutboxRow, StoreError};
 use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::time::Timestamp;
+pub(super) use copy::SqliteEnd;
 use write::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -66,9 +71,17 @@ impl SqliteStore {
         let lock = lock(path)?;
         create(path)?;
         refuse_foreign(path).await?;
+        refuse_unfinished(path).await?;
+        let mut connection = options(path).connect().await.map_err(|_| OpenError::Foreign)?;
+        MIGRATIONS.run(&mut connection).await.map_err(|_| OpenError::Foreign)?;
+        connection.close().await.map_err(|_| OpenError::Foreign)?;
+        Self::over(path, chain, lock).await
+    }
+
+    /// Over a file of this version that this process has.
+    async fn over(path: &Path, chain: ChainKey, lock: Arc<File>) -> Result<Self, OpenError> {
         let options = options(path);
         let mut connection = options.connect().await.map_err(|_| OpenError::Foreign)?;
-        MIGRATIONS.run(&mut connection).await.map_err(|_| OpenError::Foreign)?;
         assert_durable(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
@@ -136,6 +149,24 @@ async fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     .map_err(refused)?;
     connection.close().await.map_err(refused)?;
     if is_foreign { Err(OpenError::Foreign) } else { Ok(()) }
+}
+
+/// Refuses what a copy left behind that did not come to its end.
+async fn refuse_unfinished(path: &Path) -> Result<(), OpenError> {
+    let refused = |_| OpenError::Foreign;
+    let looking = SqliteConnectOptions::new().filename(path).disable_statement_logging();
+    let mut connection = looking.connect().await.map_err(refused)?;
+    let is_unfinished: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = $1)")
+        .bind(UNFINISHED)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(refused)?;
+    connection.close().await.map_err(refused)?;
+    if is_unfinished {
+        Err(OpenError::Unfinished)
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes the database for this process. A lock file of its own: closing any descriptor of the database itself would
