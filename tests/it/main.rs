@@ -62,6 +62,7 @@ mod rotation_webhooks;
 mod secret_audit;
 mod signatures;
 mod store_contract;
+mod store_copy;
 mod store_outage;
 mod support;
 mod vault_fake;

@@ -13,7 +13,7 @@ mod lists;
 mod postgres;
 mod providers;
 mod races;
-mod rows;
+pub mod rows;
 mod slots;
 mod sqlite;
 mod tokens;
