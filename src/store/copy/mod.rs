@@ -133,8 +133,9 @@ impl Ends {
     /// [`CopyError`]; nothing was changed.
     pub async fn open(from: &str, to: &str, chain: ChainKey) -> Result<Self, CopyError> {
         let (mut from, mut to) = (end(from, Side::From)?, end(to, Side::To)?);
-        let known = from.identity().await.map_err(refused(Side::From))?;
-        if known.is_some() && known == to.identity().await.map_err(refused(Side::To))? {
+        let one = from.identity().await.map_err(refused(Side::From))?;
+        let other = to.identity().await.map_err(refused(Side::To))?;
+        if one.is_some() && one == other {
             return Err(CopyError::Same);
         }
         from.take().await.map_err(refused(Side::From))?;
