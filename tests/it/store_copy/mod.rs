@@ -78,10 +78,17 @@ impl Desk {
         ended
     }
 
-    /// What `kiket serve` says that does not start.
+    /// What `kiket serve` says that does not start, in any role that could.
     fn not_served(&self, url: &str, said: &str) {
-        let ended = run(self.home.serve(&[("database_url", url)]));
-        assert_ended(&ended, 2, &["database_url", said]);
+        let roles: &[&str] = if url.starts_with("sqlite:") {
+            &["all"]
+        } else {
+            &["all", "proxy"]
+        };
+        for role in roles {
+            let ended = run(self.home.serve(&[("database_url", url), ("role", role)]));
+            assert_ended(&ended, 2, &["database_url: ", said]);
+        }
     }
 }
 

@@ -83,7 +83,10 @@ fn peak(desk: &Desk, from: &str, to: &str) -> f64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are for whoever asks for them with --nocapture")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are for whoever asks for them with --nocapture"
+)]
 fn a_copy_of_many_secrets_and_back_takes_the_memory_of_a_copy_of_few() {
     let is_full = std::env::var("KIKET_TEST_SCALE").is_ok_and(|scale| scale == "full");
     let desk = Desk::new();
