@@ -165,7 +165,7 @@ impl End for PostgresEnd {
     }
 
     async fn store(&self, chain: ChainKey) -> Result<SharedStore, OpenError> {
-        Ok(Arc::new(PostgresStore::over(self.options.clone(), chain)))
+        Ok(Arc::new(PostgresStore::over(self.options.clone(), chain, None)))
     }
 
     async fn close(&mut self) {

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -26,9 +27,10 @@ pub(super) struct Hints {
 
 impl Hints {
     /// Starts listening; whoever subscribes is also told of what was missed before the first connection stood.
-    pub(super) fn start(options: PgConnectOptions) -> Self {
+    /// `held` is closed once the listener has the database, too.
+    pub(super) fn start(options: PgConnectOptions, held: Option<PgConnection>) -> Self {
         let (wake, _) = watch::channel(0);
-        let listener = tokio::spawn(listen(options, wake.clone()));
+        let listener = tokio::spawn(listen(options, held, wake.clone()));
         Self { wake, listener }
     }
 
@@ -52,12 +54,15 @@ pub(super) fn hint(wake: &watch::Sender<u64>) {
     wake.send_modify(|count| *count = count.wrapping_add(1));
 }
 
-async fn listen(options: PgConnectOptions, wake: watch::Sender<u64>) {
+async fn listen(options: PgConnectOptions, mut held: Option<PgConnection>, wake: watch::Sender<u64>) {
     let (first, longest) = BACK_AFTER;
     let mut pause = first;
     loop {
         if let Ok(mut listener) = connect(options.clone()).await {
             pause = first;
+            if let Some(held) = held.take() {
+                let _ = held.close().await; // the server notices an end without a word, too
+            }
             hint(&wake); // of what came while nobody listened
             hear(&mut listener, &wake).await;
         }

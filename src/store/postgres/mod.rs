@@ -84,21 +84,21 @@ impl PostgresStore {
     /// Opens the database at a URL and migrates it as needed. Others may do the same at the same time.
     pub(super) async fn open(url: &str, chain: ChainKey) -> Result<Self, OpenError> {
         let options = address::parse(url)?;
-        schema::bring_up(&options).await?;
-        Ok(Self::over(options, chain))
+        let held = schema::bring_up(&options).await?;
+        Ok(Self::over(options, chain, Some(held)))
     }
 
     /// Opens the database at a URL as it stands.
     pub(super) async fn join(url: &str, chain: ChainKey) -> Result<Self, OpenError> {
         let options = address::parse(url)?;
-        schema::expect(&options).await?;
-        Ok(Self::over(options, chain))
+        let held = schema::expect(&options).await?;
+        Ok(Self::over(options, chain, Some(held)))
     }
 
-    /// Over a database of this version.
-    fn over(options: PgConnectOptions, chain: ChainKey) -> Self {
+    /// Over a database of this version. `held` keeps copies away until the listener does.
+    fn over(options: PgConnectOptions, chain: ChainKey, held: Option<Connection>) -> Self {
         let options = bounded(options);
-        let hints = Hints::start(options.clone());
+        let hints = Hints::start(options.clone(), held);
         let readers = pool(READERS_MAX, options.clone());
         let writer = Writer::new(pool(WRITERS_MAX, options), chain, hints.sender());
         Self { readers, writer, hints }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::time::timeout;
 
 use super::super::copy::UNFINISHED;
@@ -25,8 +25,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ENDING_MAX_MS: u64 = 3_000;
 
 /// Migrates the database, or refuses it and leaves it as it is. The migrations stand under an advisory lock, so that
-/// of many instances that start at once one migrates and the others wait for it.
-pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError> {
+/// of many instances that start at once one migrates and the others wait for it. The connection has the database among
+/// others, see [`share`].
+pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<Connection, OpenError> {
     let mut connection = connect(options).await?;
     let brought_up = timeout(BRING_UP_MAX, async {
         refuse_unsuited(&mut connection).await?;
@@ -35,12 +36,12 @@ pub(super) async fn bring_up(options: &PgConnectOptions) -> Result<(), OpenError
         migrate(&mut connection).await
     });
     brought_up.await.map_err(|_| OpenError::Unreachable)??;
-    let _ = connection.close().await; // all is done; the server notices an end without a word, too
-    Ok(())
+    Ok(connection)
 }
 
-/// Refuses a database that lacks anything that this version needs. Changes nothing.
-pub(super) async fn expect(options: &PgConnectOptions) -> Result<(), OpenError> {
+/// Refuses a database that lacks anything that this version needs. Changes nothing. The connection is as that of
+/// [`bring_up`].
+pub(super) async fn expect(options: &PgConnectOptions) -> Result<Connection, OpenError> {
     let mut connection = connect(options).await?;
     refuse_unsuited(&mut connection).await?;
     refuse_foreign(&mut connection).await?;
@@ -63,8 +64,7 @@ pub(super) async fn expect(options: &PgConnectOptions) -> Result<(), OpenError> 
             Some(_) => {}
         }
     }
-    let _ = connection.close().await; // all is done; the server notices an end without a word, too
-    Ok(())
+    Ok(connection)
 }
 
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<Connection, OpenError> {
