@@ -73,6 +73,7 @@ fn every_command_explains_itself() {
         "secrets",
         "tokens",
         "organizations",
+        "store",
         "keys",
         "config",
         "openapi",

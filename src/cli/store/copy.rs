@@ -31,12 +31,12 @@ no entry of its own: it would make the target another log than the source. A pas
 rather than in a URL, which other users of the machine can see while the command runs.
 
 The source is never written. It is read as it stood when the copy began; on SQLite a second process is kept out, on
-PostgreSQL a copy is refused while an instance is connected, and an instance does not start. What anything else writes to
-it meanwhile is not copied. The target must have no rows. Until every row was compared there, and every audit chain found
-as it is in the source, `kiket serve` refuses the target; after an interruption, copy again: it starts over.
+PostgreSQL a copy is refused while an instance is connected, and an instance does not start. What anything else writes
+to it meanwhile is not copied. The target must have no rows. Until every row was compared there, and every audit chain
+found as it is in the source, `kiket serve` refuses the target; after an interruption, copy again: it starts over.
 
-Exit codes: 0 fine, 1 something arrived altered or an audit chain is broken (also where it was so in the source; then the
-copy is whole), 2 usage or keys, 3 a database is away or full, 4 refused: in use, or not empty.")]
+Exit codes: 0 fine, 1 something arrived altered or an audit chain is broken (where it was so in the source, the copy is
+whole all the same), 2 usage or keys, 3 a database is away or full, 4 refused: in use, or not empty.")]
 pub(super) struct Args {
     /// The database to copy, as KIKET_DATABASE_URL names it; nobody serves from it
     #[arg(long, value_name = "URL")]

@@ -5,8 +5,8 @@
 //! gap between the last instance's stop there and the first one's start here says when it was.
 //!
 //! The source is read in one snapshot, and the target is written in one transaction. From before it until
-//! [`Copied::confirm`], the target has a table [`UNFINISHED`]: [`open`](super::open) refuses such a database, and a
-//! copy into it starts over. While a copy runs, both databases are locked as `serve` locks them: a file for everyone,
+//! [`Copied::confirm`], the target has a table that marks it: [`open`](super::open) refuses such a database, and a copy
+//! into it starts over. While a copy runs, both databases are locked as `serve` locks them: a file for everyone,
 //! a PostgreSQL database against instances that serve from it.
 
 mod end;
