@@ -6,12 +6,13 @@
 //! was cut is seen only by someone who remembers a later head: a checkpoint.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
 
 use super::encoding::Encoder;
 use super::keyring::digest;
+use super::locked::Locked;
 use super::sha256::sha256;
 use crate::domain::audit::AuditEntry;
 
@@ -29,7 +30,7 @@ pub struct Link {
 
 /// The key that links entries. Not printable.
 #[derive(Clone)]
-pub struct ChainKey(hmac::Key);
+pub struct ChainKey(Arc<Locked>);
 
 impl fmt::Debug for ChainKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,8 +56,12 @@ pub enum ChainBreak {
 }
 
 impl ChainKey {
-    pub(super) fn new(key: hmac::Key) -> Self {
-        Self(key)
+    pub(super) fn new(key: Locked) -> Self {
+        Self(Arc::new(key))
+    }
+
+    pub(super) fn key(&self) -> &Locked {
+        &self.0
     }
 
     /// The link of an entry at a position (from 1), after the entry whose hash is `previous` ([`GENESIS`] before the
@@ -151,8 +156,14 @@ mod tests {
     use crate::domain::scope::Scope;
     use crate::domain::time::Timestamp;
 
+    fn key_of(byte: u8) -> ChainKey {
+        let mut key = Locked::zeroed(32).unwrap();
+        key.expose_secret_mut().fill(byte);
+        ChainKey::new(key)
+    }
+
     fn key() -> ChainKey {
-        ChainKey::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]))
+        key_of(7)
     }
 
     fn entry(version: u64) -> AuditEntry {
@@ -209,7 +220,7 @@ mod tests {
         let half = key().verify(&GENESIS, 0, &chain[..2]).unwrap();
         assert_eq!(key().verify(&half, 2, &chain[2..]), Ok(whole));
         assert_eq!(key().verify(&whole, 5, &[]), Ok(whole));
-        let other = ChainKey::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]));
+        let other = key_of(8);
         assert_eq!(
             other.verify(&GENESIS, 0, &chain),
             Err(ChainBreak::Altered { sequence: 1 })

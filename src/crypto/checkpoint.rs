@@ -1,8 +1,9 @@
 //! How an auditor knows that an export is the log as it stood: the head of a chain, signed now and then with Ed25519.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use super::encoding::Encoder;
+use super::locked::Locked;
 use crate::domain::id::OrganizationId;
 use crate::domain::time::Timestamp;
 
@@ -20,24 +21,35 @@ pub struct Checkpoint {
 }
 
 /// The key that signs checkpoints. `Debug` prints nothing of it.
-pub struct CheckpointKey(Ed25519KeyPair);
+pub struct CheckpointKey {
+    seed: Locked,
+    public_key: Vec<u8>,
+}
 
 impl CheckpointKey {
-    pub(super) const fn new(pair: Ed25519KeyPair) -> Self {
-        Self(pair)
+    /// The key of a seed, of which it takes a copy.
+    pub(super) fn new(seed: &[u8]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let mut copy = Locked::zeroed(seed.len()).ok()?;
+        copy.expose_secret_mut().copy_from_slice(seed);
+        Some(Self {
+            seed: copy,
+            public_key: pair.public_key().as_ref().to_vec(),
+        })
     }
 
-    /// Signs a checkpoint: 64 bytes.
+    /// Signs a checkpoint: 64 bytes. `None` where the library has no memory for the key, whose own form it keeps for
+    /// this call alone: that memory is not locked.
     #[must_use]
-    pub fn sign(&self, checkpoint: &Checkpoint) -> Vec<u8> {
-        self.0.sign(&checkpoint.encoded()).as_ref().to_vec()
+    pub fn sign(&self, checkpoint: &Checkpoint) -> Option<Vec<u8>> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.expose_secret()).ok()?;
+        Some(pair.sign(&checkpoint.encoded()).as_ref().to_vec())
     }
 
     /// What an auditor verifies with: 32 bytes.
     #[must_use]
     pub fn public_key(&self) -> Vec<u8> {
-        use aws_lc_rs::signature::KeyPair;
-        self.0.public_key().as_ref().to_vec()
+        self.public_key.clone()
     }
 }
 
@@ -73,14 +85,14 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_the_very_checkpoint_and_key_only() {
-        let key = |seed: u8| CheckpointKey::new(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
+        let key = |seed: u8| CheckpointKey::new(&[seed; 32]).unwrap();
         let checkpoint = Checkpoint {
             organization: Some(OrganizationId::parse("acme").unwrap()),
             sequence: 7,
             hash: [1; 32],
             at: Timestamp(5),
         };
-        let signature = key(1).sign(&checkpoint);
+        let signature = key(1).sign(&checkpoint).unwrap();
         assert!(checkpoint.is_signed(&key(1).public_key(), &signature));
         assert!(!checkpoint.is_signed(&key(2).public_key(), &signature));
         assert!(!checkpoint.is_signed(&[], &signature) && !checkpoint.is_signed(&key(1).public_key(), &[]));

@@ -113,7 +113,8 @@ impl Keyring {
         let overhead = 2 + kek.id().len() + 2 * NONCE_LEN + WRAPPED_BYTES + TAG_BYTES;
         let mut sealed = Vec::with_capacity(overhead + plaintext.len());
         sealed.extend_from_slice(&kek.head());
-        append_sealed(&mut sealed, kek.aead(), &place.of_wrap(kek.id()), data_key.as_slice())?;
+        let wrapping = kek.aead().map_err(|_| SealError::Library)?;
+        append_sealed(&mut sealed, &wrapping, &place.of_wrap(kek.id()), data_key.as_slice())?;
         append_sealed(
             &mut sealed,
             &data_aead(&data_key).ok_or(SealError::Library)?,
@@ -132,9 +133,10 @@ impl Keyring {
         let envelope = Envelope::parse(sealed).ok_or(OpenError::Damaged)?;
         let kek = self.kek(envelope.kek).ok_or(OpenError::UnknownKey)?;
         let mut data_key = Zeroizing::new([0; DATA_KEY_BYTES]);
+        let wrapping = kek.aead().map_err(|_| OpenError::NotAuthentic)?;
         envelope
             .wrapped
-            .open(kek.aead(), place.of_wrap(kek.id()), data_key.as_mut_slice())?;
+            .open(&wrapping, place.of_wrap(kek.id()), data_key.as_mut_slice())?;
 
         let aead = data_aead(&data_key).ok_or(OpenError::NotAuthentic)?;
         let mut plaintext = Zeroizing::new(vec![0; envelope.value.ciphertext.len()]);

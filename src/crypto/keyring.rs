@@ -4,25 +4,28 @@
 //! one can change while the process runs ([`Keyring::activate`]). The others are one each and outlive every KEK, so that
 //! rotating KEKs breaks no audit chain, token or row:
 //! `audit-mac` links audit entries, `audit-sign` is kept for signed checkpoints, `fingerprint` authenticates
-//! rows and hashes tokens (by two keys derived from it). No key leaves this folder but through
+//! rows and hashes tokens (by two keys derived from it). All of them, and what is derived from them, lie in locked
+//! pages (`crypto::locked`). No key leaves this folder but through
 //! [`Keyring::to_toml`].
 
 mod add;
 mod file;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, UnboundKey};
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::{hkdf, hmac, rand};
 use data_encoding::HEXLOWER;
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::chain::ChainKey;
 use super::checkpoint::CheckpointKey;
 use super::encoding::Encoder;
 use super::envelope;
+use super::locked::Locked;
 use crate::domain::time::Timestamp;
 
 pub use self::add::AddError;
@@ -104,14 +107,14 @@ impl fmt::Debug for KeyId {
 struct Key {
     id: KeyId,
     created_at: Timestamp,
-    material: SecretBox<[u8; KEY_BYTES]>,
+    material: Locked,
 }
 
 impl Key {
     fn generate(purpose: Purpose, now: Timestamp) -> Result<Self, KeyringError> {
         let mut suffix = [0; 4];
         rand::fill(&mut suffix).map_err(|_| KeyringError::Library)?;
-        let mut material = SecretBox::new(Box::new([0; KEY_BYTES]));
+        let mut material = Locked::zeroed(KEY_BYTES).map_err(|_| KeyringError::Library)?;
         rand::fill(material.expose_secret_mut()).map_err(|_| KeyringError::Library)?;
         let id = KeyId(format!("{purpose}-{}", HEXLOWER.encode(&suffix)));
         Ok(Self {
@@ -122,21 +125,24 @@ impl Key {
     }
 
     /// An HMAC-SHA-256 key derived from this one for one use.
-    fn derive(&self, info: &'static str) -> Result<hmac::Key, KeyringError> {
+    fn derive(&self, info: &'static str) -> Result<Locked, KeyringError> {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, DERIVATION_SALT);
         let extracted = salt.extract(self.material.expose_secret());
         let info = [info.as_bytes()];
         let expanded = extracted
             .expand(&info, hmac::HMAC_SHA256)
             .map_err(|_| KeyringError::Library)?;
-        Ok(expanded.into())
+        let mut derived = Locked::zeroed(KEY_BYTES).map_err(|_| KeyringError::Library)?;
+        expanded
+            .fill(derived.expose_secret_mut())
+            .map_err(|_| KeyringError::Library)?;
+        Ok(derived)
     }
 }
 
 /// A key-encryption key, ready for use.
 pub(super) struct Kek {
     key: Key,
-    aead: LessSafeKey,
     tag: KekTag,
 }
 
@@ -171,14 +177,14 @@ pub struct UnknownKek;
 
 impl Kek {
     fn new(key: Key) -> Result<Self, KeyringError> {
-        let unbound = UnboundKey::new(&AES_256_GCM_SIV, key.material.expose_secret());
-        let aead = LessSafeKey::new(unbound.map_err(|_| KeyringError::Library)?);
         let digest = digest(&key.derive("kiket.kek-tag.v1")?, b"");
         let mut tag = KekTag([0; 8]);
         for (to, from) in tag.0.iter_mut().zip(digest) {
             *to = from;
         }
-        Ok(Self { key, aead, tag })
+        let kek = Self { key, tag };
+        kek.aead().map_err(|_| KeyringError::Library)?;
+        Ok(kek)
     }
 
     /// Its name in envelopes.
@@ -191,9 +197,13 @@ impl Kek {
         envelope::head(&self.key.id)
     }
 
-    /// What wraps and unwraps data keys.
-    pub(super) fn aead(&self) -> &LessSafeKey {
-        &self.aead
+    /// What wraps and unwraps data keys. Made anew for every use, which costs less than a microsecond: the library keeps
+    /// what it expands a key to in memory that is not locked, and wipes it when this is dropped.
+    ///
+    /// # Errors
+    /// Where the library has no memory.
+    pub(super) fn aead(&self) -> Result<LessSafeKey, Unspecified> {
+        UnboundKey::new(&AES_256_GCM_SIV, self.key.material.expose_secret()).map(LessSafeKey::new)
     }
 }
 
@@ -209,8 +219,8 @@ pub struct Keyring {
     audit_sign: Key,
     fingerprint: Key,
     chain: ChainKey,
-    rows: hmac::Key,
-    tokens: hmac::Key,
+    rows: Locked,
+    tokens: Locked,
 }
 
 impl Keyring {
@@ -333,9 +343,15 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::Library`] where the library does not take it, which [`Self::read`] has ruled out.
     pub fn checkpoint_key(&self) -> Result<CheckpointKey, KeyringError> {
-        Ed25519KeyPair::from_seed_unchecked(self.audit_sign.material.expose_secret())
-            .map(CheckpointKey::new)
-            .map_err(|_| KeyringError::Library)
+        CheckpointKey::new(self.audit_sign.material.expose_secret()).ok_or(KeyringError::Library)
+    }
+
+    /// Where keys lie in memory, those that were derived included.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Range<usize>> {
+        let derived = [&self.rows, &self.tokens, self.chain.key()];
+        let keys = self.keys().map(|(_, key)| &key.material);
+        keys.chain(derived).map(Locked::addresses).collect()
     }
 
     /// The key of the audit chains.
@@ -351,10 +367,10 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// HMAC-SHA-256 as an array.
-pub(super) fn digest(key: &hmac::Key, message: &[u8]) -> [u8; 32] {
+/// HMAC-SHA-256 as an array. The library's form of the key lives for the call alone, like [`Kek::aead`].
+pub(super) fn digest(key: &Locked, message: &[u8]) -> [u8; 32] {
     let mut array = [0; 32];
-    let tag = hmac::sign(key, message);
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret()), message);
     for (to, from) in array.iter_mut().zip(tag.as_ref()) {
         *to = *from;
     }

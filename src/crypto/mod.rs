@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod encoding;
 pub mod envelope;
 pub mod keyring;
+mod locked;
 pub mod sha256;
 pub mod signature;
 pub mod token;

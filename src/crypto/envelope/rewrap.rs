@@ -27,18 +27,15 @@ impl Keyring {
             return Ok(None);
         }
         let mut data_key = Zeroizing::new([0; DATA_KEY_BYTES]);
+        let unwrapping = old.aead().map_err(|_| OpenError::NotAuthentic)?;
         envelope
             .wrapped
-            .open(old.aead(), place.of_wrap(old.id()), data_key.as_mut_slice())?;
+            .open(&unwrapping, place.of_wrap(old.id()), data_key.as_mut_slice())?;
         let mut rewrapped = new.head();
         rewrapped.reserve_exact(sealed.len());
-        append_sealed(
-            &mut rewrapped,
-            new.aead(),
-            &place.of_wrap(new.id()),
-            data_key.as_slice(),
-        )
-        .map_err(|_| OpenError::NotAuthentic)?;
+        let wrapping = new.aead().map_err(|_| OpenError::NotAuthentic)?;
+        append_sealed(&mut rewrapped, &wrapping, &place.of_wrap(new.id()), data_key.as_slice())
+            .map_err(|_| OpenError::NotAuthentic)?;
         rewrapped.extend_from_slice(&envelope.value.nonce);
         rewrapped.extend_from_slice(envelope.value.ciphertext);
         rewrapped.extend_from_slice(envelope.value.tag);

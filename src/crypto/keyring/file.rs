@@ -20,13 +20,13 @@ use std::path::Path;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use data_encoding::BASE64;
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
 use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use toml::Spanned;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::super::locked::Locked;
 use super::{KEY_BYTES, Key, KeyId, Keyring, Purpose};
 use crate::domain::time::Timestamp;
 
@@ -265,9 +265,9 @@ fn moment(text: &str) -> Option<Timestamp> {
     u64::try_from(nanos / 1_000_000).ok().map(Timestamp)
 }
 
-fn material(base64: &str) -> Option<SecretBox<[u8; KEY_BYTES]>> {
+fn material(base64: &str) -> Option<Locked> {
     let mut decoded = BASE64.decode(base64.as_bytes()).ok()?;
-    let mut material = SecretBox::new(Box::new([0; KEY_BYTES]));
+    let mut material = Locked::zeroed(KEY_BYTES).ok()?;
     let fits = decoded.len() == KEY_BYTES;
     if fits {
         material.expose_secret_mut().copy_from_slice(&decoded);
