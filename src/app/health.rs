@@ -51,6 +51,8 @@ struct Readiness {
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
     guards: serde_json::Map<String, serde_json::Value>,
+    /// Whether memory can reach a disk by way of swap.
+    swap: &'static str,
 }
 
 impl Health {
@@ -124,6 +126,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
             }
         }),
         guards,
+        swap: guard::swap().name(),
     };
     (
         code,

@@ -157,9 +157,18 @@ struct Parts {
 /// # Errors
 /// [`StartError`]; then nothing is left running.
 pub fn start(setup: Setup) -> Result<Running, StartError> {
+    let sockets = Sockets::bind(&setup.config)?;
+    start_on(sockets, setup)
+}
+
+/// The same on sockets that were bound before: by whoever has something to do in between that needs a process with one
+/// thread (`guard`). The settings must be those that they were bound by.
+///
+/// # Errors
+/// [`StartError`]; then nothing is left running.
+pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
     let config = &setup.config;
     let role = config.role;
-    let sockets = Sockets::bind(config)?;
     let (proxy, admin, metrics) = sockets.bound();
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -336,15 +345,20 @@ impl Drop for Running {
     }
 }
 
-/// What the role listens on.
-struct Sockets {
+/// What the role listens on, bound and not yet served.
+#[derive(Debug)]
+pub struct Sockets {
     proxy: Option<Listeners>,
     admin: Option<(TcpListener, SocketAddr)>,
     metrics: (TcpListener, SocketAddr),
 }
 
 impl Sockets {
-    fn bind(config: &Config) -> Result<Self, StartError> {
+    /// Binds all that the settings name. Needs no runtime and starts no thread.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first address that cannot be bound.
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
         let role = config.role;
         Ok(Self {
             proxy: role

@@ -1,16 +1,16 @@
-//! How the sidecar is run: settings, guards, keys, log, then the app until a signal ends it.
+//! How the sidecar is run: settings, keys, listeners, guards, log, then the app until a signal ends it.
 
 use std::sync::Arc;
 
 use super::config::Settings;
 use super::{Exit, fail};
-use crate::app::{self, Setup, StartError};
+use crate::app::{self, Setup, Sockets, StartError};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
 use crate::guard;
-use crate::store::OpenError;
-use crate::telemetry::logging::{self, LogFormat, LogHandle};
+use crate::store::{self, OpenError};
+use crate::telemetry::logging::{self, LogFormat};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -27,34 +27,48 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Exit {
     match prepare(args) {
-        Ok((setup, log)) => serve(setup, &log),
+        Ok((sockets, setup)) => serve(sockets, setup),
         Err(reason) => fail(Exit::Usage, &reason),
     }
 }
 
-/// Everything that needs no thread but the log's; fails before anything is bound.
-fn prepare(args: &Args) -> Result<(Setup, LogHandle), String> {
+/// Everything that needs no thread but the log's, which is started last: the guards confine only threads that come
+/// after them. Keys are read before anything is bound, so that nothing is left behind where there are none.
+fn prepare(args: &Args) -> Result<(Sockets, Setup), String> {
     let config = args.settings.load().map_err(|error| error.to_string())?;
+    let key = config.require_master_key().map_err(|error| error.to_string())?;
+    let keyring = Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
+    let sockets = Sockets::bind(&config).map_err(|error| error.to_string())?;
+    guard::apply(&guard::Plan {
+        writable: store::folders(&config.database_url),
+        emptied: Vec::new(),
+        keys: keyring.addresses(),
+        hide: true,
+    });
     if config.require_guards {
         guard::require_all().map_err(|error| error.to_string())?;
     }
-    let key = config.require_master_key().map_err(|error| error.to_string())?;
-    let keyring = Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
     let log = logging::init(log_format(&config), &config.log).map_err(|error| error.to_string())?;
     logging::install_panic_hook();
+    for (guard, status) in guard::report() {
+        if !status.is_active() {
+            tracing::warn!(guard = guard.name(), state = status.name(), "a guard is not active");
+        }
+    }
     let setup = Setup {
         config,
         keyring,
         clock: Arc::new(SystemClock),
-        log: log.clone(),
+        log,
         resolver: None,
         store: None,
     };
-    Ok((setup, log))
+    Ok((sockets, setup))
 }
 
-fn serve(setup: Setup, log: &LogHandle) -> Exit {
-    let running = match app::start(setup) {
+fn serve(sockets: Sockets, setup: Setup) -> Exit {
+    let log = setup.log.clone();
+    let running = match app::start_on(sockets, setup) {
         Ok(running) => running,
         Err(error) => {
             log.flush();

@@ -23,6 +23,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Listen};
 use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::egress::Resolver;
+use crate::guard;
 use crate::telemetry::{LogFormat, LogHandle};
 use endpoint::Endpoint;
 use scene::Scene;
@@ -60,10 +61,12 @@ pub fn run(once: bool) -> Result<bool, DemoError> {
         .prefix("kiket-demo-")
         .tempdir()
         .map_err(|error| DemoError::Machine("a folder for the throw-away store", error.kind()))?;
+    let keyring = Keyring::generate(SystemClock.now())?;
+    guard_process(folder.path(), &keyring);
     let scene = Scene::new()?;
     let endpoint = Endpoint::start(&scene.pki)?;
     let log = Log::new()?;
-    let running = start(folder.path(), &scene, &log)?;
+    let running = start(folder.path(), keyring, &scene, &log)?;
     let places = Places {
         folder: folder.path(),
         proxy: proxy_address(&running)?,
@@ -90,6 +93,17 @@ pub fn run(once: bool) -> Result<bool, DemoError> {
     Ok(all_as_it_should_be)
 }
 
+/// As `kiket serve` guards itself, with two exceptions: the throw-away folder goes away at the end, and an ordinary
+/// user's process stays dumpable, for the story counts its own write calls in `/proc`, which would belong to root.
+fn guard_process(folder: &Path, keyring: &Keyring) {
+    guard::apply(&guard::Plan {
+        writable: vec![folder.to_path_buf()],
+        emptied: folder.parent().map(Path::to_path_buf).into_iter().collect(),
+        keys: keyring.addresses(),
+        hide: rustix::process::geteuid().is_root(),
+    });
+}
+
 /// Where everything is.
 struct Places<'a> {
     folder: &'a Path,
@@ -99,7 +113,7 @@ struct Places<'a> {
     log: &'a Log,
 }
 
-fn start(folder: &Path, scene: &Scene, log: &Log) -> Result<Running, DemoError> {
+fn start(folder: &Path, keyring: Keyring, scene: &Scene, log: &Log) -> Result<Running, DemoError> {
     let token_file = folder.join("operator.token");
     write_private(&token_file, &scene.operator_token)
         .map_err(|error| DemoError::Machine("the operator's token", error.kind()))?;
@@ -114,11 +128,10 @@ fn start(folder: &Path, scene: &Scene, log: &Log) -> Result<Running, DemoError> 
         ("dangerous_allow_http", "true"), // so that a reader can try an endpoint of their own on this machine
         ("drain_grace", "1s"),
     ])?;
-    let clock = SystemClock;
     let setup = Setup {
         config,
-        keyring: Keyring::generate(clock.now())?,
-        clock: Arc::new(clock),
+        keyring,
+        clock: Arc::new(SystemClock),
         log: log.handle.clone(),
         resolver: Some(Arc::new(ThisMachine)),
         store: None,

@@ -79,6 +79,7 @@ pub(super) async fn tell(
     for (guard, status) in guard::report() {
         page.line(&format!("  {:<14} {}", guard.name(), status.name()));
     }
+    page.line(&format!("  {:<14} {}", "swap", guard::swap().name()));
     page.line("");
     page.line(if checks.all {
         "Everything is as it should be."

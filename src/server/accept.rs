@@ -124,7 +124,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts until `stop`; then the listeners close and Unix socket files are removed. Runs on the control runtime.
+    /// Accepts until `stop`; then the listeners close, and Unix socket files are removed where the
+    /// process may (`guard`). Runs on the control runtime.
     pub async fn run(self, stop: CancellationToken) {
         let mut loops = tokio::task::JoinSet::new();
         for listener in self.listeners.0 {
@@ -169,8 +170,11 @@ impl Listener {
     }
 
     fn remove_file(&self) {
-        if let Self::Unix(_, path) = self {
-            let _ = fs::remove_file(path); // it may have been removed already
+        // It may have been removed already; outside of the store's directory the process may remove nothing.
+        if let Self::Unix(_, path) = self
+            && fs::remove_file(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        {
+            tracing::info!("the Unix socket's file stays behind: it may not be removed; the next start replaces it");
         }
     }
 }

@@ -13,7 +13,7 @@ mod row;
 mod sqlite;
 mod watched;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -280,12 +280,29 @@ fn place(url: &str) -> Result<Place<'_>, OpenError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Ok(Place::Server(url));
     }
-    let path = url.strip_prefix("sqlite:").ok_or(OpenError::Scheme)?;
+    file(url).map(Place::File).ok_or(OpenError::Scheme)
+}
+
+/// The directories in which a store at this URL changes files: none where a server keeps the rows.
+#[must_use]
+pub fn folders(url: &str) -> Vec<PathBuf> {
+    let Some(path) = file(url) else {
+        return Vec::new();
+    };
+    let folder = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_path_buf),
+    };
+    // SQLite keeps its log beside the file that a link leads to, the lock stands beside the link.
+    let (named, real) = (folder(path), path.canonicalize().ok().and_then(|real| folder(&real)));
+    named.into_iter().chain(real).collect()
+}
+
+/// The file that a URL names.
+fn file(url: &str) -> Option<&Path> {
+    let path = url.strip_prefix("sqlite:")?;
     let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path.starts_with(':') {
-        return Err(OpenError::Scheme);
-    }
-    Ok(Place::File(Path::new(path)))
+    (!path.is_empty() && !path.starts_with(':')).then(|| Path::new(path))
 }
 
 /// Opens a shared store as it stands: for instances that may have no right to change its shape, or that are of another

@@ -25,7 +25,7 @@ fn the_demo_shows_a_delivery_with_keys_of_all_scopes_and_ends_well() {
         "client certificate of \"dev sidecar of acme\"",
         "X-Kiket-Signature verifies",
         "100 warm deliveries made ",
-        "landlock       off",
+        "landlock       active",
         "Everything is as it should be.",
     ] {
         assert!(told.contains(place), "{place}: {told}");
