@@ -65,3 +65,109 @@ fn restrict(writable: &[PathBuf], emptied: &[PathBuf]) -> Result<(RulesetStatus,
     let status = ruleset.restrict_self()?;
     Ok((status.ruleset, status.landlock))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::thread;
+
+    use super::*;
+
+    /// In a thread of its own, with which the confinement ends: it binds no other. `None` where the kernel has none.
+    fn confined<T: Send>(writable: &Path, emptied: &Path, act: impl FnOnce() -> T + Send) -> Option<T> {
+        let act = || {
+            let wish = confine(&[writable.to_path_buf()], &[emptied.to_path_buf()]);
+            assert_ne!(wish, Wish::Refused);
+            (wish == Wish::Granted).then(act)
+        };
+        thread::scope(|scope| scope.spawn(act).join().unwrap())
+    }
+
+    /// What SQLite does with its files.
+    fn keep_rows(folder: &Path) -> io::Result<()> {
+        let path = folder.join("rows");
+        let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
+        file.set_len(10)?;
+        file.sync_all()?;
+        drop(File::create(&path)?); // truncates
+        File::open(folder)?.sync_all()?;
+        fs::remove_file(path)
+    }
+
+    type Attempt = fn(&Path) -> io::Result<()>;
+
+    /// What needs a right that the store's directory does not give.
+    const BEYOND: &[(&str, Attempt)] = &[
+        ("a directory", |at| fs::create_dir(at.join("new"))),
+        ("a link", |at| symlink("/etc", at.join("new"))),
+        ("a socket", |at| {
+            std::os::unix::net::UnixListener::bind(at.join("new")).map(drop)
+        }),
+    ];
+
+    /// What needs a right that no other place gives.
+    const CHANGES: &[(&str, Attempt)] = &[
+        ("writing", |at| {
+            OpenOptions::new().write(true).open(at.join("file")).map(drop)
+        }),
+        ("truncating", |at| File::create(at.join("file")).map(drop)),
+        ("creating", |at| File::create_new(at.join("new")).map(drop)),
+        ("removing", |at| fs::remove_file(at.join("file"))),
+        ("renaming", |at| fs::rename(at.join("file"), at.join("other"))),
+        ("linking", |at| fs::hard_link(at.join("file"), at.join("other"))),
+    ];
+
+    #[test]
+    fn files_change_in_the_store_s_directory_and_nowhere_else() {
+        let [store, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::write(elsewhere.path().join("file"), "precious").unwrap();
+        keep_rows(elsewhere.path()).unwrap(); // not confined yet
+        let Some((kept, read, refused)) = confined(store.path(), elsewhere.path(), || {
+            let beyond = BEYOND.iter().map(|(what, attempt)| (what, attempt(store.path())));
+            let changes = CHANGES
+                .iter()
+                .chain(BEYOND)
+                .map(|(what, attempt)| (what, attempt(elsewhere.path())));
+            let read = fs::read_to_string(elsewhere.path().join("file"));
+            (keep_rows(store.path()), read, beyond.chain(changes).collect::<Vec<_>>())
+        }) else {
+            return; // said to be unsupported, which the binary's tests hold it to
+        };
+        kept.unwrap();
+        assert_eq!(read.unwrap(), "precious");
+        for (what, attempt) in refused {
+            // Linking and renaming across rights answers EXDEV where it would be refused.
+            let reason = attempt.unwrap_err().kind();
+            let is_refused = matches!(reason, io::ErrorKind::PermissionDenied | io::ErrorKind::CrossesDevices);
+            assert!(is_refused, "{what}: {reason:?}");
+        }
+        assert_eq!(fs::read_dir(store.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(elsewhere.path().join("file")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn where_directories_may_be_removed_nothing_else_may() {
+        let [store, parent] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::create_dir(parent.path().join("empty")).unwrap();
+        fs::write(parent.path().join("file"), "precious").unwrap();
+        let refused = confined(store.path(), parent.path(), || {
+            fs::remove_dir(parent.path().join("empty")).unwrap();
+            fs::remove_file(parent.path().join("file")).is_err() && fs::create_dir(parent.path().join("new")).is_err()
+        });
+        assert_ne!(refused, Some(false));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_gives_no_right_and_no_error() {
+        let [there, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let missing = there.path().join("missing");
+        let refused = confined(&missing, other.path(), || {
+            File::create(there.path().join("file")).is_err()
+        });
+        assert_ne!(refused, Some(false));
+    }
+}

@@ -49,7 +49,8 @@ pub(super) fn lock_all_if_unbounded() {
 pub(super) fn swap() -> Swap {
     let ordinary = Box::new([1_u8; 64]);
     let start = black_box(ordinary.as_ptr()).addr();
-    if pages_are(&[start..start.saturating_add(64)], &["lo"]) {
+    let page = start..start.saturating_add(64);
+    if pages_are(std::slice::from_ref(&page), &["lo"]) {
         return Swap::Locked;
     }
     // The first line is a heading. Who cannot tell expects the worst.

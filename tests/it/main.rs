@@ -42,6 +42,7 @@ mod fuzzed;
 mod gsm_fake;
 mod gsm_login;
 mod gsm_source;
+mod guards;
 mod http2;
 mod identities;
 mod key_rotation;
