@@ -6,6 +6,7 @@
 
 mod drain;
 mod feed;
+mod ground;
 mod health;
 mod keys;
 mod notices;
@@ -140,6 +141,8 @@ struct Parts {
     control: Runtime,
     workers: Vec<JoinHandle<()>>,
     drained: tokio::task::JoinHandle<()>,
+    /// Ends when no worker is left and what they saw is written down.
+    echoes: tokio::task::JoinHandle<()>,
     /// Ends when no notice is under way any more.
     told: tokio::task::JoinHandle<()>,
     closing: Closing,
@@ -221,8 +224,10 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         shutdown.clone(),
         closing.clone(),
     ));
+    let echoes = control.spawn(planes.into_echo_log().run());
     let parts = Parts {
         control,
+        echoes,
         workers,
         drained,
         told,
@@ -295,6 +300,7 @@ impl Running {
         if let Some(parts) = self.parts.take() {
             let Parts {
                 control,
+                echoes,
                 workers,
                 drained,
                 told,
@@ -311,6 +317,12 @@ impl Running {
             closing.graceful.cancel();
             for worker in workers {
                 let _ = worker.join(); // a worker that panicked is gone as well
+            }
+            if control
+                .block_on(async { tokio::time::timeout(TOLD_WAIT, echoes).await })
+                .is_err()
+            {
+                tracing::warn!("values that came back in answers could not all be written to the audit log");
             }
             let told = control.block_on(async { tokio::time::timeout(TOLD_WAIT, told).await });
             if told.is_err() {

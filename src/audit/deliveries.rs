@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::audit::Source;
 use crate::domain::id::OrganizationId;
+use crate::domain::key::SecretKey;
 use crate::domain::scope::Slot;
 
 /// One value that a delivery makes use of.
@@ -34,6 +35,16 @@ impl UseCounter {
     /// One more delivery is on its way.
     pub fn delivered(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the log tells of the value that was injected under a key.
+    pub(super) fn injected(&self, key: &SecretKey) -> Option<Told> {
+        let is_it = |used: &&Use| used.source == Source::Delivery && used.slot.key == *key;
+        Some(Told {
+            organization: self.organization.clone(),
+            used: self.uses.iter().find(is_it)?.clone(),
+            destination: self.destination.clone(),
+        })
     }
 }
 
@@ -97,7 +108,6 @@ impl Deliveries {
 mod tests {
     use super::*;
     use crate::domain::id::ScopeId;
-    use crate::domain::key::SecretKey;
     use crate::domain::scope::{Owner, Scope};
 
     fn organization() -> OrganizationId {

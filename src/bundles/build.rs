@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Bundle, Dependencies, Obstacle, Ready, Standing};
+use super::{Bundle, Dependencies, Echo, Obstacle, Ready, Standing};
 use crate::audit::Deliveries;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
@@ -15,6 +15,7 @@ use crate::delivery::identity::{IdentityError, TlsClient, TlsClients};
 use crate::domain::alert::AlertKind;
 use crate::domain::change::Changed;
 use crate::domain::destination::{Destination, Scheme};
+use crate::domain::echo::EchoPatterns;
 use crate::domain::id::InstallationId;
 use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::manifest::Demand;
@@ -189,6 +190,7 @@ impl Builder {
         let identity_until = client.not_after;
         let route = route(destination, &demand, client);
         let keys_injected = count(opened.payload.iter().len());
+        let patterns = EchoPatterns::new(&opened.payload).map(Arc::new);
         let rendered = fragment(&opened.payload, &resolution.missing);
         // A replaced signing secret leaves memory when its overlap ends.
         ends.fresh_until = earliest(ends.fresh_until, overlap_end(&opened.signing));
@@ -198,8 +200,14 @@ impl Builder {
         };
         let organization = registered.installation.organization.clone();
         let origin = destination.origin().to_string();
+        let uses = self.deliveries.counter(organization, origin, opened.uses);
+        let echo = patterns.map(|patterns| {
+            let uses = Arc::clone(&uses);
+            Arc::new(Echo { patterns, uses })
+        });
         Ok(Ok(Ready {
-            uses: self.deliveries.counter(organization, origin, opened.uses),
+            uses,
+            echo,
             route: Arc::new(route),
             fragment: Bytes::from_owner(rendered),
             keys_injected,

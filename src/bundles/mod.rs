@@ -11,6 +11,7 @@ mod cache;
 mod contact;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::audit::UseCounter;
 use crate::crypto::signature::Signers;
 use crate::delivery::Route;
 use crate::domain::change::Changed;
+use crate::domain::echo::EchoPatterns;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
@@ -76,10 +78,26 @@ pub struct Ready {
     pub scope_hits: ScopeHits,
     /// What signs the delivery, where the manifest names signing keys.
     pub signers: Option<Signers>,
+    /// What is looked for in answers, where any injected value is long enough.
+    pub echo: Option<Arc<Echo>>,
     /// Whether the handshake presents a client certificate.
     pub mtls: bool,
     /// When the client certificate ends.
     pub identity_until: Option<Timestamp>,
+}
+
+/// What an endpoint must not give back.
+pub struct Echo {
+    /// The injected values, in every form.
+    pub patterns: Arc<EchoPatterns>,
+    /// What the delivery uses, to tell of it.
+    pub uses: Arc<UseCounter>,
+}
+
+impl fmt::Debug for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.patterns.keys()).finish()
+    }
 }
 
 /// What stands in the way of a delivery although everything could be read.

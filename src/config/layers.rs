@@ -39,6 +39,7 @@ pub const SETTINGS: &[&str] = &[
     "max_stale",
     "bundle_idle",
     "signature_prefix",
+    "echo_policy",
     "drain_grace",
     "require_guards",
     "smtp_url",

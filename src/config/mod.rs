@@ -16,7 +16,7 @@ use crate::domain::destination::{Destination, Scheme};
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
-pub use values::{Listen, LogFormat, Role, SignaturePrefix, SmtpUrl};
+pub use values::{EchoPolicy, Listen, LogFormat, Role, SignaturePrefix, SmtpUrl};
 
 /// The manual: every setting with its default and what it does.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -82,6 +82,8 @@ pub struct Config {
     pub bundle_idle: Duration,
     /// How the Kiket signature is written.
     pub signature_prefix: SignaturePrefix,
+    /// What becomes of answers that give a value back.
+    pub echo_policy: EchoPolicy,
     /// For deliveries under way at the end.
     pub drain_grace: Duration,
     /// Whether missing guards keep the process from starting.
@@ -206,6 +208,7 @@ impl Config {
             max_stale: layers.get("max_stale", values::duration)?,
             bundle_idle: layers.get("bundle_idle", values::duration)?,
             signature_prefix: layers.get("signature_prefix", values::signature_prefix)?,
+            echo_policy: layers.get("echo_policy", values::echo_policy)?,
             drain_grace: layers.get("drain_grace", values::duration)?,
             require_guards: layers.get("require_guards", values::flag)?,
             smtp_url: layers.optional("smtp_url", values::smtp_url)?,

@@ -49,6 +49,17 @@ pub enum SignaturePrefix {
     Sha256,
 }
 
+/// What becomes of an answer that gives a value back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EchoPolicy {
+    /// The value is replaced.
+    Redact,
+    /// The answer is not passed on.
+    Block,
+    /// It is passed on.
+    Off,
+}
+
 /// Which planes a process serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -273,6 +284,15 @@ pub(super) fn signature_prefix(text: &str) -> Parsed<SignaturePrefix> {
 pub(super) fn log_filter(text: &str) -> Parsed<String> {
     let parsed = text.parse::<Targets>().map(|_| text.to_owned());
     parsed.map_err(|_| "a level (`info`) or levels by module (`info,kiket_sidecar=debug`)")
+}
+
+pub(super) fn echo_policy(text: &str) -> Parsed<EchoPolicy> {
+    match text {
+        "redact" => Ok(EchoPolicy::Redact),
+        "block" => Ok(EchoPolicy::Block),
+        "off" => Ok(EchoPolicy::Off),
+        _ => Err("`redact`, `block` or `off`"),
+    }
 }
 
 pub(super) fn role(text: &str) -> Parsed<Role> {

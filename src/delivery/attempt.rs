@@ -219,7 +219,7 @@ impl Deliverer {
     ) -> Result<(Parts, AnswerBody), Failed> {
         let (head, incoming) = response.into_parts();
         let bytes_max = self.limits.response_bytes_max;
-        match refused_head(&head, bytes_max) {
+        match refused_head(&head, &self.limits) {
             Some(kind) => Err(Failed { kind, again: Again::No }),
             None => Ok((head, AnswerBody::new(incoming, carrier, bytes_max, deadline))),
         }
@@ -235,12 +235,13 @@ fn request(outbound: &Outbound<'_>, uri: Uri, mut headers: HeaderMap) -> Request
     request
 }
 
-fn refused_head(head: &Parts, bytes_max: usize) -> Option<FailureKind> {
+fn refused_head(head: &Parts, limits: &DeliveryLimits) -> Option<FailureKind> {
     if head.status.is_redirection() {
         return Some(FailureKind::Redirected);
     }
     let is_identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if head.status.is_informational() || !head.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+    let is_plain = limits.encoded_answers || head.headers.get_all(CONTENT_ENCODING).iter().all(is_identity);
+    if head.status.is_informational() || !is_plain {
         return Some(FailureKind::Protocol);
     }
     let length = head
@@ -248,7 +249,7 @@ fn refused_head(head: &Parts, bytes_max: usize) -> Option<FailureKind> {
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length
-        .filter(|length| *length > bytes_max as u64)
+        .filter(|length| *length > limits.response_bytes_max as u64)
         .map(|_| FailureKind::ResponseTooLarge)
 }
 

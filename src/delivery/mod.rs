@@ -20,6 +20,8 @@ pub struct DeliveryLimits {
     pub response_bytes_max: usize,
     /// Idle connections kept per pool and worker.
     pub idle_connections_max: usize,
+    /// Whether an answer may have an encoding, although none was asked for: nobody looks into it then.
+    pub encoded_answers: bool,
 }
 
 impl Default for DeliveryLimits {
@@ -27,6 +29,7 @@ impl Default for DeliveryLimits {
         Self {
             response_bytes_max: 8 * 1024 * 1024,
             idle_connections_max: 256,
+            encoded_answers: false,
         }
     }
 }

@@ -23,6 +23,8 @@ vocabulary!(
         Dangling = "dangling-reference",
         /// A certificate and its key do not match; the last matching pair is in use for a while.
         IdentityMismatched = "identity-mismatched",
+        /// An endpoint's answer gave a value back.
+        SecretEchoed = "secret-echoed",
         /// A stored row or the audit chain is not as it was written.
         IntegrityFailure = "integrity-failure",
     }
@@ -45,7 +47,9 @@ impl AlertKind {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::ReadAnomaly | Self::IdentityMismatched | Self::IntegrityFailure => Severity::High,
+            Self::ReadAnomaly | Self::IdentityMismatched | Self::SecretEchoed | Self::IntegrityFailure => {
+                Severity::High
+            }
             Self::RotationOverdue | Self::Expiring | Self::CertificateExpiring | Self::Dangling => Severity::Medium,
             Self::Unused => Severity::Low,
         }

@@ -33,6 +33,8 @@ vocabulary!(
         SecretDelivered = "secret.delivered",
         /// A placeholder was scaffolded.
         SecretScaffold = "secret.scaffold",
+        /// An endpoint's answer gave a value back.
+        SecretEchoed = "secret.echoed",
         /// An extension was read.
         ExtensionGet = "extension.get",
         /// Extensions were listed.

@@ -3,6 +3,7 @@
 //! Checks come in the contract's order of refusals (section 5); nothing is dialled before all of them passed.
 
 mod auth;
+mod echo;
 mod headers;
 mod invocation;
 mod record;
@@ -21,7 +22,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::audit::{Recorder, Stranger};
+use crate::audit::{Echoes, Recorder, Stranger};
 use crate::bundles::{BuildError, Bundle, Bundles, Ready, Standing};
 use crate::clock::Clock;
 use crate::crypto::signature::message_id;
@@ -33,10 +34,12 @@ use crate::server::{self, Load};
 use crate::telemetry::{BundleLookup, LogHandle, Metrics};
 
 pub use auth::{DispatcherAuth, StoredTokens};
+pub use echo::EchoPolicy;
 pub use record::{DeliveryIds, NoRandomness};
 pub use respond::ProxyBody;
 
 use auth::Admitted;
+use echo::Guarded;
 use record::{Record, TraceId};
 use respond::Refusal;
 
@@ -59,6 +62,10 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Counts dispatchers that are none.
     pub recorder: Arc<Recorder>,
+    /// What becomes of answers that give a value back.
+    pub echo_policy: EchoPolicy,
+    /// Where that is told.
+    pub echoes: Echoes,
     /// The deliveries' ids.
     pub ids: DeliveryIds,
 }
@@ -76,7 +83,7 @@ impl Proxy {
         Self { shared, deliverer }
     }
 
-    async fn deliver(&self, request: Request<Incoming>, record: &mut Record) -> Result<Delivered, Refusal> {
+    async fn deliver(&self, request: Request<Incoming>, record: &mut Record) -> Result<Guarded, Refusal> {
         let (head, mut body) = request.into_parts();
         record.trace_id = TraceId::of(&head.headers);
         let (admitted, invocation) = match self.receive(&head, &mut body, record).await {
@@ -98,7 +105,8 @@ impl Proxy {
             .unwrap_or_default();
         let (insert_at, is_empty) = (scanned.insert_at, scanned.is_empty);
         let enriched = splice(invocation, insert_at, is_empty, ready.fragment.clone());
-        self.send(ready, head, enriched, &message_id, record).await
+        let delivered = self.send(ready, head, enriched, &message_id, record).await?;
+        Ok(echo::guard(delivered, ready.echo.as_ref(), &self.shared).await?)
     }
 
     /// Lets a request in and reads its body.
@@ -199,7 +207,7 @@ impl server::Service for Proxy {
             .catch_unwind()
             .await
         {
-            Ok(Ok(delivered)) => respond::pass_on(delivered, record),
+            Ok(Ok(guarded)) => respond::pass_on(guarded, record),
             Ok(Err(refusal)) => respond::refuse(refusal, record),
             Err(_) => respond::refuse(Problem::Internal.into(), record),
         }

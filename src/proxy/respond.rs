@@ -9,10 +9,11 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
+use super::echo::{Guarded, GuardedBody};
 use super::headers;
 use super::record::Record;
 use crate::bundles::{BuildError, Obstacle};
-use crate::delivery::{AnswerBody, AnswerError, Delivered, DeliveryFailure, FailureKind};
+use crate::delivery::{AnswerError, DeliveryFailure, FailureKind};
 use crate::domain::key::SecretKey;
 use crate::domain::payload::ScanError;
 use crate::domain::problem::Problem;
@@ -38,12 +39,12 @@ pub struct ProxyBody(Inner);
 )]
 enum Inner {
     Problem(Option<Bytes>),
-    Endpoint { body: AnswerBody, record: Record },
+    Endpoint { body: GuardedBody, record: Record },
 }
 
 /// Passes the endpoint's answer on. The record ends with the body's last byte.
-pub(super) fn pass_on(delivered: Delivered, mut record: Record) -> Response<ProxyBody> {
-    let Delivered { head, body, .. } = delivered;
+pub(super) fn pass_on(guarded: Guarded, mut record: Record) -> Response<ProxyBody> {
+    let Guarded { head, body } = guarded;
     let status = head.status;
     record.answered(status.as_u16());
     let mut headers = headers::answered(head.headers);

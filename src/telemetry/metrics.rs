@@ -97,6 +97,8 @@ pub struct Metrics {
     pub buffered_bytes: IntGauge,
     /// `kiket_bundles`
     pub bundles: IntGauge,
+    /// `kiket_echoes_total`
+    pub echoes: IntCounter,
     /// `kiket_store_up`
     pub store_up: IntGauge,
     /// `kiket_store_silent_seconds`
@@ -186,6 +188,7 @@ impl Metrics {
                 "kiket_store_silent_seconds",
                 "How long the store has not told of changes; deliveries end at max_stale.",
             )?,
+            echoes: counter(r, "kiket_echoes_total", "Injected values that came back in answers.")?,
             retries: counter(r, "kiket_retries_total", "Attempts after the first.")?,
             outbox_waiting: gauge(
                 r,

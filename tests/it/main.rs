@@ -32,6 +32,7 @@ mod control_plane;
 mod counts;
 mod crawl;
 mod demo;
+mod echoes;
 mod endpoint_faults;
 mod endpoint_tls;
 mod environment;

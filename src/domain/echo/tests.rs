@@ -1,4 +1,4 @@
-//! Which values are found in a text, and in which forms.
+//! Whether every form of a value is found, and nothing else, wherever a text is cut.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
