@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use kiket_sidecar::clock::Clock;
 use kiket_sidecar::store::Role;
 use serde_json::{Value, json};
 
@@ -356,7 +357,7 @@ fn furnish(gated: &Gated, instance: &Instance, operator: &Api<'_>, scope: (&str,
     }
     operator.json("PUT", "/organizations/org/providers/main", &provider());
     elsewhere::raises_alert(gated);
-    elsewhere::loads(gated, "kek-elsewhere");
+    elsewhere::loads(gated, instance.clock.now(), "kek-elsewhere");
     if operator.delete("/tokens/tok-victim").status != 409 {
         Api::named(instance, gated, "victim", Role::Auditor, Some("org"));
     }

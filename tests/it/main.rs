@@ -47,7 +47,7 @@ mod guards;
 mod http2;
 mod identities;
 mod key_rotation;
-mod key_rotation_killed;
+mod key_rotation_resumed;
 mod killed;
 mod lifecycle;
 mod monitoring;

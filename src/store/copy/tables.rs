@@ -43,7 +43,10 @@ pub const LEFT_BEHIND: &[(&str, &str)] = &[
         "instances",
         "who is there: nobody is, and whoever starts on the target says so there",
     ),
-    ("leases", "who does what: nobody does"),
+    (
+        "leases",
+        "who alone does what just now: nobody does, where nothing runs",
+    ),
     (
         "_sqlx_migrations",
         "which migrations were run: they are run on the target, too",

@@ -192,6 +192,15 @@ fn populate(instance: &Instance, endpoint: &Endpoint) {
         &json!({"rotation_max_age_days": 30, "webhook_url": "https://127.0.0.1:9/alerts",
                 "webhook_signing_key": "SIGNING"}),
     );
+    instance.must(
+        "PUT",
+        "/organizations/acme/providers/vault",
+        &json!({"kind": "vault", "address": "https://vault.example.com",
+                "auth": {"method": "token", "credential_key": "VAULT_TOKEN"}}),
+    );
+    let keys = instance.must("GET", "/keys", &Value::Null);
+    let promote = format!("/keys/{}/promote", keys["data"][0]["id"].as_str().unwrap());
+    instance.must("POST", &promote, &Value::Null);
     instance.enable("ins");
     for _ in 0..26 {
         let path = "/extensions/secrets/KEY?scope=extension_installation&id=ins&organization_id=org";

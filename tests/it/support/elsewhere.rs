@@ -8,15 +8,15 @@ use kiket_sidecar::store::{Change, InstanceRow, KeyWrite, Store, Write, loaded};
 
 use super::gated_store::Gated;
 
-/// It says that it has loaded a key of this name, and no other.
-pub fn loads(gated: &Gated, kek: &str) {
+/// It says now that it has loaded a key of this name, and no other.
+pub fn loads(gated: &Gated, now: Timestamp, kek: &str) {
     let row = InstanceRow {
         id: "elsewhere".into(),
         role: "all".into(),
         release: "1".into(),
         keks: vec![loaded(kek, &[0; 8])],
         started_at: Timestamp(1),
-        seen_at: Timestamp(1),
+        seen_at: now,
     };
     let seen = KeyWrite::InstanceSeen {
         row,

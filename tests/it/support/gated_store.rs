@@ -17,9 +17,9 @@ use kiket_sidecar::domain::scope::{Scope, Slot};
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::store::{
     self, AuditQuery, ChainHead, Change, CheckpointRow, ExtensionRow, FeedPosition, InstallationRow,
-    InstallationSnapshot, InstanceRow, KekRow, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow,
+    InstallationSnapshot, InstanceRow, KekRow, KeyWrite, LinkedEntry, Listed, OutboxDepth, OutboxRow, Page, PolicyRow,
     ProviderRow, RequestRow, SecretQuery, SecretRow, SharedStore, Store, StoreError, Tenancy, TokenRow, UseCount,
-    UseQuery,
+    UseQuery, Write,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
@@ -156,6 +156,12 @@ impl Gated {
     }
 }
 
+/// Whether it only says that an instance is there, which happens at any moment.
+fn is_beat(change: &Change) -> bool {
+    let is_seen = |write: &Write| matches!(write, Write::Keys(keys) if matches!(**keys, KeyWrite::InstanceSeen { .. }));
+    change.writes.iter().all(is_seen) && !change.writes.is_empty()
+}
+
 impl Drop for Gated {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -277,7 +283,8 @@ impl Store for GatedStore {
     }
 
     async fn commit(&self, change: Change) -> Result<(), StoreError> {
-        self.pass("commit", self.inner.commit(change)).await
+        let method = if is_beat(&change) { "commit of a beat" } else { "commit" };
+        self.pass(method, self.inner.commit(change)).await
     }
 
     async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {

@@ -88,7 +88,7 @@ fn a_rotation_that_is_killed_again_and_again_finishes_and_the_old_key_is_needed_
     let file = home.path().join("master.key");
     let old = Keyring::read(&file).unwrap();
     let old_id = old.kek_infos()[0].id.to_string();
-    let url = format!("sqlite:{}/kiket.db", home.path().display());
+    let url = home.database.url();
     runtime.block_on(fill(&url, old));
 
     // Two phases: the key is added and everybody restarted, then it is promoted.
