@@ -53,7 +53,10 @@ impl Database {
             Self::Server(database) => {
                 let zeros = "CREATE OR REPLACE FUNCTION pg_temp.zeroblob(n INT) RETURNS BYTEA LANGUAGE sql \
                              AS $$ SELECT decode(repeat('00', n), 'hex') $$";
-                let sql = sql.replace(" x'", " '\\x").replace("zeroblob(", "pg_temp.zeroblob(");
+                let sql = sql
+                    .replace(" x'", " '\\x")
+                    .replace("zeroblob(", "pg_temp.zeroblob(")
+                    .replace(" AS BLOB)", " AS BYTEA)");
                 database.run(&format!("SET session_replication_role = replica; {zeros}; {sql}"))
             }
         }
