@@ -30,20 +30,36 @@ struct Counts {
     connections: Cell<u64>,
 }
 
-/// Serves until killed. `GET /counts` answers `requests bytes connections`.
-pub async fn run(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<(), Box<dyn Error>> {
+/// An answer of about so many bytes, as APIs write them.
+pub fn json(bytes: usize) -> Bytes {
+    let row =
+        br#",{"id":4217,"title":"moved to \"done\"","url":"https://api.example.com/v2/issues/4217","at":"2026-11-24"}"#;
+    let mut text = b"{\"ok\":true".to_vec();
+    if bytes > row.len() {
+        text.extend_from_slice(b",\"rows\":[0");
+        while text.len() + row.len() < bytes {
+            text.extend_from_slice(row);
+        }
+        text.push(b']');
+    }
+    text.push(b'}');
+    text.into()
+}
+
+/// Serves until killed. `GET /counts` answers `requests bytes connections`, whatever is posted gets `answer`.
+pub async fn run(address: SocketAddr, tls: Option<TlsAcceptor>, answer: Bytes) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let counts = Rc::new(Counts::default());
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (counts, tls) = (Rc::clone(&counts), tls.clone());
+        let (counts, tls, answer) = (Rc::clone(&counts), tls.clone(), answer.clone());
         tokio::task::spawn_local(async move {
             match tls {
-                None => serve(stream, counts).await,
+                None => serve(stream, counts, answer).await,
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, counts).await;
+                        serve(stream, counts, answer).await;
                     }
                 }
             }
@@ -54,7 +70,8 @@ pub async fn run(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<(), Bo
 /// A TLS acceptor that demands a client certificate of `client_ca`, where one is given.
 pub fn tls(certificate: &str, key: &str, client_ca: Option<&str>) -> Result<TlsAcceptor, Box<dyn Error>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;
     let builder = match client_ca {
@@ -72,21 +89,34 @@ pub fn tls(certificate: &str, key: &str, client_ca: Option<&str>) -> Result<TlsA
     Ok(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?)))
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, counts: Rc<Counts>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, counts: Rc<Counts>, with: Bytes) {
     counts.connections.set(counts.connections.get() + 1);
-    let service = service_fn(move |request| answer(request, Rc::clone(&counts)));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let service = service_fn(move |request| answer(request, Rc::clone(&counts), with.clone()));
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
-async fn answer(request: Request<Incoming>, counts: Rc<Counts>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    counts: Rc<Counts>,
+    with: Bytes,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
-        let text = format!("{} {} {}", counts.requests.get(), counts.bytes.get(), counts.connections.get());
+        let text = format!(
+            "{} {} {}",
+            counts.requests.get(),
+            counts.bytes.get(),
+            counts.connections.get()
+        );
         return Ok(Response::new(Full::from(text)));
     }
     let mut body = request.into_body();
     while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        counts.bytes.set(counts.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64));
+        counts
+            .bytes
+            .set(counts.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64));
     }
     counts.requests.set(counts.requests.get() + 1);
-    Ok(Response::new(Full::new(Bytes::from_static(b"{\"ok\":true}"))))
+    Ok(Response::new(Full::new(with)))
 }

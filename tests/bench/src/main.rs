@@ -1,15 +1,24 @@
-//! The bench's own peers: `endpoint` counts what it receives, `passthrough` is a proxy that does nothing but pass on.
+//! The bench's own peers: `endpoint` counts what it receives, `passthrough` is a proxy that does nothing but pass on,
+//! `tenants` is an endpoint that many tenants share, `dispatch` delivers for them.
 //!
 //! ```text
-//! kiket-bench endpoint ADDRESS [CERTIFICATE KEY [CLIENT_CA]]
+//! kiket-bench endpoint ADDRESS ANSWER_BYTES [CERTIFICATE KEY [CLIENT_CA]]
 //! kiket-bench passthrough ADDRESS ENDPOINT_ADDRESS
+//! kiket-bench tenants ADDRESS COUNTS_ADDRESS CERTIFICATE KEY CLIENT_CA
+//! kiket-bench dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES
 //! ```
 
+mod dispatch;
 mod endpoint;
 mod passthrough;
+mod tenants;
 
 use std::error::Error;
 use std::net::SocketAddr;
+
+const USAGE: &str = "usage: kiket-bench endpoint ADDRESS ANSWER_BYTES [CERTIFICATE KEY [CLIENT_CA]] \
+                     | passthrough ADDRESS ENDPOINT | tenants ADDRESS COUNTS_ADDRESS CERTIFICATE KEY CLIENT_CA \
+                     | dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -17,16 +26,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     match words.as_slice() {
-        ["endpoint", address] => local.block_on(&runtime, endpoint::run(address.parse::<SocketAddr>()?, None)),
-        ["endpoint", address, certificate, key] => {
-            let tls = endpoint::tls(certificate, key, None)?;
-            local.block_on(&runtime, endpoint::run(address.parse()?, Some(tls)))
-        }
-        ["endpoint", address, certificate, key, client_ca] => {
-            let tls = endpoint::tls(certificate, key, Some(client_ca))?;
-            local.block_on(&runtime, endpoint::run(address.parse()?, Some(tls)))
+        ["endpoint", address, answer_bytes, pki @ ..] => {
+            let tls = match pki {
+                [] => None,
+                [certificate, key] => Some(endpoint::tls(certificate, key, None)?),
+                [certificate, key, client_ca] => Some(endpoint::tls(certificate, key, Some(client_ca))?),
+                _ => return Err(USAGE.into()),
+            };
+            let answer = endpoint::json(answer_bytes.parse()?);
+            local.block_on(&runtime, endpoint::run(address.parse::<SocketAddr>()?, tls, answer))
         }
         ["passthrough", address, to] => local.block_on(&runtime, passthrough::run(address.parse()?, to.parse()?)),
-        _ => Err("usage: kiket-bench endpoint ADDRESS [CERTIFICATE KEY [CLIENT_CA]] | passthrough ADDRESS ENDPOINT".into()),
+        ["tenants", address, counts, certificate, key, client_ca] => {
+            let tls = endpoint::tls(certificate, key, Some(client_ca))?;
+            local.block_on(&runtime, tenants::run(address.parse()?, counts.parse()?, tls))
+        }
+        [
+            "dispatch",
+            address,
+            in_flight,
+            count,
+            seconds,
+            rate,
+            tenants,
+            hosts,
+            bytes,
+        ] => {
+            let load = dispatch::Load {
+                in_flight: in_flight.parse()?,
+                count: count.parse()?,
+                seconds: seconds.parse()?,
+                rate: rate.parse()?,
+                tenants: tenants.parse()?,
+                hosts: hosts.parse()?,
+                bytes: bytes.parse()?,
+            };
+            local.block_on(&runtime, dispatch::run(address.parse()?, load))
+        }
+        _ => Err(USAGE.into()),
     }
 }

@@ -18,15 +18,18 @@ pub async fn run(address: SocketAddr, to: SocketAddr) -> Result<(), Box<dyn Erro
     let listener = TcpListener::bind(address).await?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    let client: Client<HttpConnector, Incoming> =
-        Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build(connector);
+    let client: Client<HttpConnector, Incoming> = Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false)
+        .build(connector);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let client = client.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| client.request(redirected(request, to)));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
