@@ -13,8 +13,8 @@ use crate::crypto::token::TokenDigest;
 use crate::delivery::DeliveryCounts;
 use crate::delivery::identity::TlsClients;
 use crate::domain::audit::Actor;
-use crate::egress::{AllowList, DestinationPolicy, Egress, Trust, roots};
-use crate::external::External;
+use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, Trust, roots};
+use crate::external::{External, Machine};
 use crate::guard;
 use crate::keys::Keks;
 use crate::notify::Sources;
@@ -53,6 +53,12 @@ pub(super) struct Ground {
     pub(super) secrets: SecretResolver,
 }
 
+/// How this process reaches others: through the guard, by names that are looked up.
+pub(super) struct WayOut {
+    pub(super) egress: Arc<Egress>,
+    pub(super) resolver: Arc<dyn Resolver>,
+}
+
 impl Ground {
     pub(super) fn lay(
         config: &Config,
@@ -61,7 +67,7 @@ impl Ground {
         clock: Arc<dyn Clock>,
         actor: Actor,
         metrics: Metrics,
-        egress: Arc<Egress>,
+        out: WayOut,
     ) -> Result<Self, StartError> {
         let (keyring, metrics) = (Arc::new(keyring), Arc::new(metrics));
         for (guard, state) in guard::report() {
@@ -76,8 +82,9 @@ impl Ground {
         )?;
         let roots = roots::load(config.egress_ca_file.as_deref())?;
         let trust = Trust::new(Arc::clone(&roots));
-        let external = External::new(egress, trust, Arc::clone(&clock), config.dangerous_allow_http)?;
-        let external = Arc::new(external);
+        let machine = machine(config, out.resolver, &trust, &clock)?;
+        let external = External::new(out.egress, trust, Arc::clone(&clock), config.dangerous_allow_http)?;
+        let external = Arc::new(external.with_machine(machine));
         let fetched = sources::Sources::new(
             Arc::clone(&external),
             Arc::clone(&clock),
@@ -233,6 +240,25 @@ impl Ground {
         };
         Ok(ControlPlane { control, tls })
     }
+}
+
+/// The machine's identity at Google, for providers that a platform operator set up to use it. Nobody is asked until one
+/// is used: off Google's cloud there is no metadata server, and none is missed.
+fn machine(
+    config: &Config,
+    resolver: Arc<dyn Resolver>,
+    trust: &Trust,
+    clock: &Arc<dyn Clock>,
+) -> Result<Machine, StartError> {
+    let machine = Machine::new(
+        &config.gsm_metadata_url,
+        config.gsm_url.clone(),
+        resolver,
+        trust,
+        Arc::clone(clock),
+        config.connect_timeout,
+    );
+    machine.map_err(StartError::Machine)
 }
 
 pub(super) fn limits(config: &Config) -> Limits {

@@ -26,7 +26,7 @@ use crate::config::{Config, Listen, SecretFileError};
 use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
-use crate::egress::{Resolver, RootsError, SystemResolver};
+use crate::egress::{ExchangerError, Resolver, RootsError, SystemResolver};
 use crate::external;
 use crate::keys::{Keks, KeksError};
 use crate::notify::mail::MailSettingsError;
@@ -122,6 +122,9 @@ pub enum StartError {
     /// No random bytes for what is fetched from other backends.
     #[error(transparent)]
     External(#[from] external::NoRandomness),
+    /// The metadata server cannot be spoken to.
+    #[error("gsm_metadata_url: {0}")]
+    Machine(ExchangerError),
     /// The metrics contradict each other: a fault of the build.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

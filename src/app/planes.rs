@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Followers;
-use super::ground::{Ground, limits};
+use super::ground::{Ground, WayOut, limits};
 use super::health::{self, Health, Phase};
 use super::notices::{self, Notices};
 use super::{Setup, Sockets, StartError, keys};
@@ -98,8 +98,12 @@ pub(super) fn build(
     } = setup;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock.now(), log.drops())?;
     let allow = AllowList::new(config.egress_allow_cidrs.clone());
-    let egress = Arc::new(Egress::new(allow, resolver, config.connect_timeout));
-    let ground = Ground::lay(&config, store, keyring, clock, actor, metrics, Arc::clone(&egress))?;
+    let egress = Arc::new(Egress::new(allow, Arc::clone(&resolver), config.connect_timeout));
+    let out = WayOut {
+        egress: Arc::clone(&egress),
+        resolver,
+    };
+    let ground = Ground::lay(&config, store, keyring, clock, actor, metrics, out)?;
     let keks = keys::enter(
         &config,
         &ground.store,

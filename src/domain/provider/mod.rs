@@ -281,9 +281,9 @@ impl Provider {
 
     /// Whether only a platform operator may set it up: it is asked as the machine, which all tenants share.
     ///
-    /// Whoever writes providers asks this of the settings that are there *and* of those that take their place: an org
-    /// admin who may edit a provider that an operator set up, its `path_prefix` above all, reads as the machine
-    /// whatever the machine may read. Deleting one takes no operator.
+    /// Whoever writes a provider asks this of the settings that are to stand, so an org admin can change nothing of one
+    /// that an operator set up, its `path_prefix` above all. Replacing it by one with a credential of the organization's
+    /// own takes no operator, nor does deleting it: neither reads as the machine.
     #[must_use]
     pub const fn needs_operator(&self) -> bool {
         self.credential_key().is_none()
