@@ -50,6 +50,7 @@ mod key_rotation;
 mod key_rotation_resumed;
 mod killed;
 mod lifecycle;
+mod machine_identity;
 mod monitoring;
 mod mutual_tls;
 mod no_leak;
