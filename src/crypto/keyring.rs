@@ -6,10 +6,11 @@
 //! `audit-mac` links audit entries, `audit-sign` is kept for signed checkpoints, `fingerprint` authenticates
 //! rows and hashes tokens (by two keys derived from it). All of them, and what is derived from them, lie in locked
 //! pages (`crypto::locked`). No key leaves this folder but through
-//! [`Keyring::to_toml`].
+//! [`Keyring::to_toml`], or to what wraps it ([`Keyring::to_wrapped_toml`]).
 
 mod add;
 mod file;
+mod wrapped;
 
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +31,7 @@ use crate::domain::time::Timestamp;
 
 pub use self::add::AddError;
 pub use self::file::KeyringError;
+pub use self::wrapped::{Wrapping, WrappingError};
 
 /// Length of every key, in bytes.
 const KEY_BYTES: usize = 32;
@@ -287,6 +289,11 @@ impl Keyring {
     /// The key-encryption key of this name.
     pub(super) fn kek(&self, id: &[u8]) -> Option<&Kek> {
         self.keks().find(|kek| kek.id().as_bytes() == id)
+    }
+
+    /// Whether a key is the one that seals.
+    fn is_active(&self, key: &Key) -> bool {
+        key.id == self.active_kek().key.id
     }
 
     fn keks(&self) -> impl Iterator<Item = &Kek> {

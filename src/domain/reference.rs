@@ -163,7 +163,8 @@ fn is_path(text: &str) -> bool {
 }
 
 /// Whether a text is one part of a path that every reader takes for the same.
-pub(super) fn is_segment(text: &str) -> bool {
+#[must_use]
+pub fn is_segment(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(allowed)
 }

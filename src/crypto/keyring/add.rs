@@ -9,6 +9,7 @@ use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
 use zeroize::Zeroizing;
 
 use super::file::{FILE_BYTES_MAX, append, text_of};
+use super::wrapped::{Wrapping, wrap_one};
 use super::{Key, KeyId, Keyring, KeyringError, Purpose};
 use crate::domain::time::Timestamp;
 
@@ -38,25 +39,46 @@ impl Keyring {
     /// # Errors
     /// [`AddError`]; then the file is as it was.
     pub fn add_kek(path: &Path, id: Option<KeyId>, now: Timestamp) -> Result<KeyId, AddError> {
+        Self::add(path, id, now, None)
+    }
+
+    /// The same for a file whose keys are wrapped: so is the new one, which nothing but `wrapping` is shown. The new
+    /// file was opened before it takes the old one's place.
+    ///
+    /// # Errors
+    /// As [`Self::add_kek`], and whatever keeps a key from being wrapped or opened.
+    pub fn add_wrapped_kek(
+        path: &Path,
+        id: Option<KeyId>,
+        now: Timestamp,
+        wrapping: &dyn Wrapping,
+    ) -> Result<KeyId, AddError> {
+        Self::add(path, id, now, Some(wrapping))
+    }
+
+    fn add(path: &Path, id: Option<KeyId>, now: Timestamp, wrapping: Option<&dyn Wrapping>) -> Result<KeyId, AddError> {
         let unreadable = |error: io::Error| KeyringError::Unreadable(error.kind());
         let path = fs::canonicalize(path).map_err(unreadable)?; // what is replaced is the file, not a link to it
         let (old, metadata) = text_of(&path)?;
-        Self::parse(&old)?;
+        Self::parse_with(&old, wrapping)?;
         let mut key = Key::generate(Purpose::Kek, now)?;
         if let Some(id) = id {
             key.id = id;
         }
+        let wrapped = wrapping
+            .map(|wrapping| wrap_one(wrapping, Purpose::Kek, &key))
+            .transpose()?;
         // Never grows, so that no copy is left behind.
         let mut text = Zeroizing::new(String::with_capacity(2 * FILE_BYTES_MAX));
         text.push_str(&old);
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        append(&mut text, Purpose::Kek, &key, false);
+        append(&mut text, Purpose::Kek, &key, false, wrapped.as_deref());
         if text.len() > FILE_BYTES_MAX {
             return Err(KeyringError::TooLong.into());
         }
-        Self::parse(&text)?;
+        Self::parse_with(&text, wrapping)?;
         let new = beside(&path);
         let mut options = OpenOptions::new();
         let opened = options.write(true).create_new(true).mode(0o600).open(&new);

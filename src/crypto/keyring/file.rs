@@ -27,6 +27,7 @@ use toml::Spanned;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::super::locked::Locked;
+use super::wrapped::{self, Wrapping, WrappingError};
 use super::{KEY_BYTES, Key, KeyId, Keyring, Purpose};
 use crate::domain::time::Timestamp;
 
@@ -82,6 +83,27 @@ pub enum KeyringError {
         /// The key.
         id: KeyId,
     },
+    /// A key is wrapped, and nothing is said of who opens it.
+    #[error("key {id}: it is wrapped; set master_key_transit_url and what belongs to it")]
+    Wrapped {
+        /// The key.
+        id: KeyId,
+    },
+    /// A key stands in the file itself, where all should be wrapped.
+    #[error("key {id}: it stands in the file unwrapped, and master_key_transit_url is set; `kiket keys wrap` wraps it")]
+    NotWrapped {
+        /// The key.
+        id: KeyId,
+    },
+    /// What was opened is not this key: somebody edited the file.
+    #[error("key {id}: what is wrapped there is another key, or none")]
+    Another {
+        /// The key.
+        id: KeyId,
+    },
+    /// The keys cannot be wrapped, or opened.
+    #[error(transparent)]
+    Wrapping(#[from] WrappingError),
     /// Two keys of one id.
     #[error("key {id}: the id is there twice")]
     Duplicate {
@@ -130,6 +152,17 @@ struct Entry {
     key: Zeroizing<String>,
 }
 
+impl Document {
+    /// Every key, in an order of its own.
+    fn entries(self) -> impl Iterator<Item = (Purpose, Spanned<Entry>)> {
+        let of = |purpose, entries: Vec<Spanned<Entry>>| entries.into_iter().map(move |entry| (purpose, entry));
+        of(Purpose::Kek, self.kek)
+            .chain(of(Purpose::AuditMac, self.audit_mac))
+            .chain(of(Purpose::AuditSign, self.audit_sign))
+            .chain(of(Purpose::Fingerprint, self.fingerprint))
+    }
+}
+
 fn zeroizing<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<String>, D::Error> {
     String::deserialize(from).map(Zeroizing::new)
 }
@@ -140,6 +173,11 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`], naming the line or the key at fault.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
+        Self::parse_with(text, None)
+    }
+
+    /// The same; where there is something that wraps keys, it has wrapped all of them.
+    pub(super) fn parse_with(text: &str, wrapping: Option<&dyn Wrapping>) -> Result<Self, KeyringError> {
         let line = |span: std::ops::Range<usize>| {
             let before = text.as_bytes().get(..span.start).unwrap_or_default();
             before.iter().filter(|b| **b == b'\n').count() + 1
@@ -151,20 +189,25 @@ impl Keyring {
         if document.format != FORMAT {
             return Err(KeyringError::Format);
         }
-        let read = |entries: Vec<Spanned<Entry>>| -> Result<Vec<(Key, bool)>, KeyringError> {
-            entries
-                .into_iter()
-                .map(|entry| key(line(entry.span()), entry.into_inner()))
-                .collect()
+        let entries = document.entries().map(|(purpose, entry)| {
+            let line = line(entry.span());
+            head(purpose, line, entry.into_inner())
+        });
+        let heads: Vec<Head> = entries.collect::<Result<_, _>>()?;
+        let keys = with_material(heads, wrapping)?;
+        let of = |purpose: Purpose, keys: Vec<(Head, Key)>| -> (Vec<_>, Vec<_>) {
+            keys.into_iter().partition(|(head, _)| head.purpose == purpose)
         };
-        let keks = read(document.kek)?;
-        let audit_mac = only(Purpose::AuditMac, read(document.audit_mac)?)?;
-        let audit_sign = only(Purpose::AuditSign, read(document.audit_sign)?)?;
-        let fingerprint = only(Purpose::Fingerprint, read(document.fingerprint)?)?;
+        let (audit_mac, keys) = of(Purpose::AuditMac, keys);
+        let (audit_sign, keys) = of(Purpose::AuditSign, keys);
+        let (fingerprint, keks) = of(Purpose::Fingerprint, keys);
+        let audit_mac = only(Purpose::AuditMac, audit_mac)?;
+        let audit_sign = only(Purpose::AuditSign, audit_sign)?;
+        let fingerprint = only(Purpose::Fingerprint, fingerprint)?;
         let is_alone = keks.len() == 1; // what is left of a rotation seals, whatever the file says
-        let (active, others): (Vec<_>, Vec<_>) = keks.into_iter().partition(|(_, active)| *active || is_alone);
-        let active = single(Purpose::Kek, active.into_iter().map(|(key, _)| key).collect())?;
-        let others = others.into_iter().map(|(key, _)| key).collect();
+        let (active, others): (Vec<_>, Vec<_>) = keks.into_iter().partition(|(head, _)| head.active || is_alone);
+        let active = single(Purpose::Kek, active.into_iter().map(|(_, key)| key).collect())?;
+        let others = others.into_iter().map(|(_, key)| key).collect();
         if Ed25519KeyPair::from_seed_unchecked(audit_sign.material.expose_secret()).is_err() {
             return Err(KeyringError::Material { id: audit_sign.id });
         }
@@ -198,24 +241,31 @@ impl Keyring {
         let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX));
         text.push_str("# Kiket keyring. Whoever has this file and the database can read every secret: keep it apart\n");
         text.push_str("# from the database and its backups, and keep a copy, for without it no secret can be read.\n");
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "format = {FORMAT}");
+        begin(&mut text);
         for (purpose, key) in self.keys() {
-            append(&mut text, purpose, key, key.id == self.active_kek().key.id);
+            append(&mut text, purpose, key, self.is_active(key), None);
         }
         text
     }
 }
 
-/// Appends a key as the file has it.
-pub(super) fn append(text: &mut String, purpose: Purpose, key: &Key, is_active: bool) {
+/// What stands before the first key.
+pub(super) fn begin(text: &mut String) {
+    let _ = writeln!(text, "format = {FORMAT}"); // writing to a String cannot fail
+}
+
+/// Appends a key as the file has it: itself, or what it was wrapped to.
+pub(super) fn append(text: &mut String, purpose: Purpose, key: &Key, is_active: bool, wrapped: Option<&str>) {
     let (id, created_at) = (&key.id, key.created_at.to_rfc3339());
     let _ = write!(text, "\n[[{purpose}]]\nid = \"{id}\"\ncreated_at = \"{created_at}\"\n");
     if purpose == Purpose::Kek {
         let _ = writeln!(text, "active = {is_active}");
     }
     text.push_str("key = \"");
-    BASE64.encode_append(key.material.expose_secret(), text);
+    match wrapped {
+        Some(wrapped) => text.push_str(wrapped),
+        None => BASE64.encode_append(key.material.expose_secret(), text),
+    }
     text.push_str("\"\n");
 }
 
@@ -245,19 +295,56 @@ pub(super) fn text_of(path: &Path) -> Result<(Zeroizing<String>, Metadata), Keyr
     }
 }
 
-/// One key of the file, and whether it is marked active.
-fn key(line: usize, entry: Entry) -> Result<(Key, bool), KeyringError> {
+/// One key of the file, as it is written there.
+struct Head {
+    purpose: Purpose,
+    id: KeyId,
+    created_at: Timestamp,
+    active: bool,
+    /// The key, or what it was wrapped to.
+    text: Zeroizing<String>,
+}
+
+fn head(purpose: Purpose, line: usize, entry: Entry) -> Result<Head, KeyringError> {
     let id = KeyId::parse(&entry.id).ok_or(KeyringError::Id { line })?;
-    let created_at = moment(&entry.created_at).ok_or_else(|| KeyringError::CreatedAt { id: id.clone() })?;
-    let material = material(&entry.key).ok_or_else(|| KeyringError::Material { id: id.clone() })?;
-    Ok((
-        Key {
-            id,
-            created_at,
+    Ok(Head {
+        purpose,
+        created_at: moment(&entry.created_at).ok_or_else(|| KeyringError::CreatedAt { id: id.clone() })?,
+        id,
+        active: entry.active,
+        text: entry.key,
+    })
+}
+
+/// The keys themselves, each behind what the file says of it.
+fn with_material(heads: Vec<Head>, wrapping: Option<&dyn Wrapping>) -> Result<Vec<(Head, Key)>, KeyringError> {
+    let materials = match wrapping {
+        None => heads.iter().map(own_material).collect::<Result<Vec<_>, _>>()?,
+        Some(wrapping) => {
+            let keys: Vec<_> = heads
+                .iter()
+                .map(|head| (head.purpose, &head.id, head.text.as_str()))
+                .collect();
+            wrapped::open(wrapping, &keys)?
+        }
+    };
+    let key = |(head, material): (Head, Locked)| {
+        let key = Key {
+            id: head.id.clone(),
+            created_at: head.created_at,
             material,
-        },
-        entry.active,
-    ))
+        };
+        (head, key)
+    };
+    Ok(heads.into_iter().zip(materials).map(key).collect())
+}
+
+fn own_material(head: &Head) -> Result<Locked, KeyringError> {
+    let id = || head.id.clone();
+    if wrapped::is_wrapped(&head.text) {
+        return Err(KeyringError::Wrapped { id: id() });
+    }
+    material(&head.text).ok_or_else(|| KeyringError::Material { id: id() })
 }
 
 fn moment(text: &str) -> Option<Timestamp> {
@@ -277,11 +364,11 @@ fn material(base64: &str) -> Option<Locked> {
 }
 
 /// The one key of a purpose that does not rotate.
-fn only(purpose: Purpose, keys: Vec<(Key, bool)>) -> Result<Key, KeyringError> {
-    if let Some((key, _)) = keys.iter().find(|(_, active)| *active) {
-        return Err(KeyringError::NotActivatable { id: key.id.clone() });
+fn only(purpose: Purpose, keys: Vec<(Head, Key)>) -> Result<Key, KeyringError> {
+    if let Some((head, _)) = keys.iter().find(|(head, _)| head.active) {
+        return Err(KeyringError::NotActivatable { id: head.id.clone() });
     }
-    single(purpose, keys.into_iter().map(|(key, _)| key).collect())
+    single(purpose, keys.into_iter().map(|(_, key)| key).collect())
 }
 
 fn single(purpose: Purpose, keys: Vec<Key>) -> Result<Key, KeyringError> {
@@ -295,176 +382,4 @@ fn single(purpose: Purpose, keys: Vec<Key>) -> Result<Key, KeyringError> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::fs::{self, Permissions};
-
-    use super::*;
-
-    const MATERIAL: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
-
-    fn entry(purpose: &str, id: &str, more: &str) -> String {
-        format!("[[{purpose}]]\nid = \"{id}\"\ncreated_at = \"2026-01-01T00:00:00Z\"\nkey = \"{MATERIAL}\"\n{more}\n")
-    }
-
-    fn document(keks: &[(&str, bool)]) -> String {
-        let mut text = String::from("format = 1\n");
-        for (id, active) in keks {
-            text += &entry("kek", id, &format!("active = {active}"));
-        }
-        text + &entry("audit-mac", "m", "") + &entry("audit-sign", "s", "") + &entry("fingerprint", "f", "")
-    }
-
-    #[test]
-    fn a_generated_keyring_reads_back_as_itself() {
-        let made = Keyring::generate(Timestamp(1_700_000_000_123)).unwrap();
-        let text = made.to_toml();
-        let read = Keyring::parse(&text).unwrap();
-        assert_eq!(*read.to_toml(), *text);
-        assert!(text.contains("created_at = \"2023-11-14T22:13:20.123Z\""));
-        assert_eq!(made.row_mac("t", &[b"x"]), read.row_mac("t", &[b"x"]));
-        assert_ne!(*Keyring::generate(Timestamp(0)).unwrap().to_toml(), *text);
-    }
-
-    #[test]
-    fn several_keks_are_read_with_one_active() {
-        let keys = Keyring::parse(&document(&[("old", false), ("new", true), ("older", false)])).unwrap();
-        assert_eq!(keys.active_kek().id(), "new");
-        assert!(keys.kek(b"old").is_some() && keys.kek(b"older").is_some() && keys.kek(b"other").is_none());
-        assert_eq!(format!("{keys:?}"), "[new, old, older, m, s, f]");
-        let alone = Keyring::parse(&document(&[("only", false)])).unwrap();
-        assert_eq!(alone.active_kek().id(), "only");
-    }
-
-    #[test]
-    fn derived_keys_are_the_ones_that_stored_rows_depend_on() {
-        let keys = Keyring::parse(&document(&[("k", true)])).unwrap();
-        let hex = |mac: [u8; 32]| data_encoding::HEXLOWER.encode(&mac);
-        let row = "7f899c67cc12a80fd89355b4fde340d202b28224252fb6d65cdefbdba74acb98";
-        assert_eq!(hex(keys.row_mac("t", &[b"x"])), row);
-        let token = "fa91076cc58f27c3bf41de9d8dc9cfb2ccd1c66d10387a92895ff55bdff25a3c";
-        assert_eq!(hex(keys.token_hash(&"kst_abc".into())), token);
-    }
-
-    #[test]
-    fn every_fault_is_named_by_line_or_id() {
-        let good = document(&[("k", true)]);
-        let id = |text: &str| KeyId::parse(text).unwrap();
-        let table = [
-            ("".into(), KeyringError::Syntax { line: 1 }),
-            (good.replace("format = 1", "format = 2"), KeyringError::Format),
-            (
-                good.replace("format = 1", "formt = 1"),
-                KeyringError::Syntax { line: 1 },
-            ),
-            (
-                good.replace("active = true", "activ = true"),
-                KeyringError::Syntax { line: 6 },
-            ),
-            (
-                good.replace("active = true", "active = \"yes\""),
-                KeyringError::Syntax { line: 6 },
-            ),
-            (good.replace("[[kek]]", "[[keks]]"), KeyringError::Syntax { line: 2 }),
-            (good.replace("id = \"k\"", "id = \"k k\""), KeyringError::Id { line: 2 }),
-            (good.replace("id = \"k\"", "id = \"\""), KeyringError::Id { line: 2 }),
-            (
-                good.replacen("2026-01-01", "2026-13-01", 1),
-                KeyringError::CreatedAt { id: id("k") },
-            ),
-            (
-                good.replacen(MATERIAL, "c2hvcnQ=", 1),
-                KeyringError::Material { id: id("k") },
-            ),
-            (
-                good.replacen(MATERIAL, "not base64", 1),
-                KeyringError::Material { id: id("k") },
-            ),
-            (
-                good.replace("id = \"f\"", "id = \"k\""),
-                KeyringError::Duplicate { id: id("k") },
-            ),
-            (
-                document(&[("k", true), ("k", false)]),
-                KeyringError::Duplicate { id: id("k") },
-            ),
-            (document(&[]), KeyringError::Missing(Purpose::Kek)),
-            (
-                document(&[("a", false), ("b", false)]),
-                KeyringError::Missing(Purpose::Kek),
-            ),
-            (
-                document(&[("a", true), ("b", true)]),
-                KeyringError::Several(Purpose::Kek),
-            ),
-            (
-                good.replace("audit-sign", "audit-mac"),
-                KeyringError::Several(Purpose::AuditMac),
-            ),
-            (
-                good.clone() + "active = true",
-                KeyringError::NotActivatable { id: id("f") },
-            ),
-            (
-                entry("kek", "k", "active = true").replacen("[[", "format = 1\n[[", 1),
-                { KeyringError::Missing(Purpose::AuditMac) },
-            ),
-        ];
-        assert!(Keyring::parse(&good).is_ok());
-        for (text, expected) in table {
-            let error = Keyring::parse(&text).err();
-            assert_eq!(error, Some(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn no_error_holds_key_material() {
-        let good = document(&[("k", true)]);
-        let misplaced = [
-            good.replacen("key = ", "active = ", 1),
-            good.replacen("key = \"", "key = [\"", 1),
-            good.replacen("key = ", "kex = ", 1),
-            good.replace("id = \"k\"", &format!("id = \"{MATERIAL}\"")),
-            good.replace("format = 1", &format!("format = \"{MATERIAL}\"")),
-            good.replacen(MATERIAL, &format!("{MATERIAL}{MATERIAL}"), 1),
-        ];
-        for text in misplaced {
-            let error = Keyring::parse(&text).err().unwrap();
-            assert!(!format!("{error} {error:?}").contains("c2Vjc"), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_refused_as_soon_as_others_have_any_right_to_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keyring.toml");
-        fs::write(&path, document(&[("k", true)])).unwrap();
-        for mode in [0o400, 0o600, 0o640, 0o660] {
-            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            assert!(Keyring::read(&path).is_ok(), "{mode:o}");
-        }
-        for mode in [0o644, 0o604, 0o602, 0o601, 0o666] {
-            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(Keyring::read(&path).err(), Some(KeyringError::OpenToOthers), "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_keyring_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keyring.toml");
-        assert_eq!(
-            Keyring::read(&path).err(),
-            Some(KeyringError::Unreadable(io::ErrorKind::NotFound))
-        );
-        let table = [
-            (vec![0xff], KeyringError::NotText),
-            (vec![b'#'; FILE_BYTES_MAX + 1], KeyringError::TooLong),
-            (vec![b'#'; FILE_BYTES_MAX], KeyringError::Syntax { line: 1 }),
-        ];
-        for (bytes, expected) in table {
-            fs::write(&path, bytes).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-            assert_eq!(Keyring::read(&path).err(), Some(expected));
-        }
-    }
-}
+mod tests;
