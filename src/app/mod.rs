@@ -8,6 +8,7 @@ mod drain;
 mod feed;
 mod ground;
 mod health;
+mod keyring;
 mod keys;
 mod notices;
 mod planes;
@@ -19,6 +20,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+
+pub use self::keyring::{KeysUnread, read_keys, wrapping};
 
 use crate::audit::{LogDuty, Recorder};
 use crate::clock::Clock;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::{Exit, fail, say};
+use super::{Exit, Failure, fail, say};
+use crate::app;
 use crate::config::{Config, ConfigError, DEFAULT_TOML, secret_file};
-use crate::crypto::keyring::Keyring;
 use crate::server::server_tls;
 
 /// Where settings come from, for every command that needs them.
@@ -31,7 +31,8 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say whether `kiket serve` would start with these settings; reads the files that they name
+    /// Say whether `kiket serve` would start with these settings; reads the files that they name, and has
+    /// the keys opened where they are wrapped
     Check {
         #[command(flatten)]
         settings: Settings,
@@ -47,6 +48,11 @@ enum Command {
 }
 
 impl Settings {
+    /// The same, or how the command ends.
+    pub(super) fn loaded(&self) -> Result<Config, Failure> {
+        self.load().map_err(|error| Failure::usage(error.to_string()))
+    }
+
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
         let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         // Not clap's parser: its errors quote the text, which can hold a secret by mistake.
@@ -64,30 +70,30 @@ pub(super) fn run(args: &Args) -> Exit {
             Ok(config) => say(&config.print()),
             Err(error) => fail(Exit::Usage, &error),
         },
-        Command::Check { settings } => match settings.load().map_err(|error| error.to_string()).and_then(check) {
+        Command::Check { settings } => match settings.loaded().and_then(|config| check(&config)) {
             Ok(()) => say("the configuration is fine\n"),
-            Err(reason) => fail(Exit::Usage, &reason),
+            Err(failure) => fail(failure.exit, &failure.reason),
         },
     }
 }
 
-/// Reads what the settings name.
-fn check(config: Config) -> Result<(), String> {
-    let key = config.require_master_key().map_err(|error| error.to_string())?;
-    Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
+/// Reads what the settings name, the keys as a start does.
+fn check(config: &Config) -> Result<(), Failure> {
+    app::read_keys(config)?;
     readable("bootstrap_token_file", config.bootstrap_token_file.as_deref())?;
     readable("dispatcher_token_file", config.dispatcher_token_file.as_deref())?;
     match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {
         (Some(certificate), Some(key)) => server_tls(certificate, key)
             .map(drop)
-            .map_err(|error| error.to_string()),
+            .map_err(|error| Failure::usage(error.to_string())),
         _ => Ok(()),
     }
 }
 
-fn readable(setting: &str, file: Option<&Path>) -> Result<(), String> {
+fn readable(setting: &str, file: Option<&Path>) -> Result<(), Failure> {
     let read = file.map(secret_file).transpose();
-    read.map(drop).map_err(|error| format!("{setting}: {error}"))
+    read.map(drop)
+        .map_err(|error| Failure::usage(format!("{setting}: {error}")))
 }
 
 fn pair(text: &str) -> Option<(String, String)> {

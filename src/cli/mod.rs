@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::KeysUnread;
 use client::ClientError;
 
 /// Secret-injecting webhook proxy and Secret Store for Kiket extensions.
@@ -114,6 +115,19 @@ impl Failure {
         Self {
             exit: Exit::Usage,
             reason: reason.into(),
+        }
+    }
+}
+
+/// A Vault that is away may come back; the rest is for an operator to change.
+impl From<KeysUnread> for Failure {
+    fn from(error: KeysUnread) -> Self {
+        Self {
+            exit: match error.may_pass() {
+                true => Exit::Unavailable,
+                false => Exit::Usage,
+            },
+            reason: error.to_string(),
         }
     }
 }

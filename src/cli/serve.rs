@@ -1,13 +1,13 @@
 //! How the sidecar is run: settings, keys, listeners, guards, log, then the app until a signal ends it.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::config::Settings;
-use super::{Exit, fail};
+use super::{Exit, Failure, fail};
 use crate::app::{self, Setup, Sockets, StartError};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::crypto::keyring::Keyring;
 use crate::guard;
 use crate::store::{self, OpenError};
 use crate::telemetry::logging::{self, LogFormat};
@@ -28,17 +28,17 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Exit {
     match prepare(args) {
         Ok((sockets, setup)) => serve(sockets, setup),
-        Err(reason) => fail(Exit::Usage, &reason),
+        Err(failure) => fail(failure.exit, &failure.reason),
     }
 }
 
 /// Everything that needs no thread but the log's, which is started last: the guards confine only threads that come
 /// after them. Keys are read before anything is bound, so that nothing is left behind where there are none.
-fn prepare(args: &Args) -> Result<(Sockets, Setup), String> {
-    let config = args.settings.load().map_err(|error| error.to_string())?;
-    let key = config.require_master_key().map_err(|error| error.to_string())?;
-    let keyring = Keyring::read(key).map_err(|error| format!("master_key_file: {error}"))?;
-    let sockets = Sockets::bind(&config).map_err(|error| error.to_string())?;
+fn prepare(args: &Args) -> Result<(Sockets, Setup), Failure> {
+    let usage = |error: &dyn Display| Failure::usage(error.to_string());
+    let config = args.settings.loaded()?;
+    let keyring = app::read_keys(&config)?;
+    let sockets = Sockets::bind(&config).map_err(|error| usage(&error))?;
     guard::apply(&guard::Plan {
         writable: store::folders(&config.database_url),
         emptied: Vec::new(),
@@ -46,9 +46,9 @@ fn prepare(args: &Args) -> Result<(Sockets, Setup), String> {
         hide: true,
     });
     if config.require_guards {
-        guard::require_all().map_err(|error| error.to_string())?;
+        guard::require_all().map_err(|error| usage(&error))?;
     }
-    let log = logging::init(log_format(&config), &config.log).map_err(|error| error.to_string())?;
+    let log = logging::init(log_format(&config), &config.log).map_err(|error| usage(&error))?;
     logging::install_panic_hook();
     for (guard, status) in guard::report() {
         if !status.is_active() {

@@ -4,6 +4,7 @@
 
 mod layers;
 mod secret_file;
+mod transit;
 mod values;
 
 use std::net::SocketAddr;
@@ -16,12 +17,14 @@ use crate::domain::destination::{Destination, Scheme};
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
+pub use transit::TransitSettings;
 pub use values::{EchoPolicy, Listen, LogFormat, Role, SignaturePrefix, SmtpUrl};
 
 /// The manual: every setting with its default and what it does.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
 
-/// Everything that is set. Every field is what `default.toml` says under the same name.
+/// Everything that is set. Every field is what `default.toml` says under the same name, or under names that
+/// begin with it.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Which planes are served.
@@ -38,6 +41,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// The keyring's file.
     pub master_key_file: Option<PathBuf>,
+    /// What its keys are wrapped with (`master_key_transit_…`); they stand in the file themselves where `None`.
+    pub master_key_transit: Option<TransitSettings>,
     /// The first operator token's file.
     pub bootstrap_token_file: Option<PathBuf>,
     /// The dispatcher token's file.
@@ -186,6 +191,7 @@ impl Config {
             admin_tls_key_file: layers.optional("admin_tls_key_file", values::path)?,
             metrics_listen: layers.get("metrics_listen", values::address)?,
             master_key_file: layers.optional("master_key_file", values::path)?,
+            master_key_transit: transit::read(&layers)?,
             bootstrap_token_file: layers.optional("bootstrap_token_file", values::path)?,
             dispatcher_token_file: layers.optional("dispatcher_token_file", values::path)?,
             database_url: layers.get("database_url", values::database_url)?,
@@ -287,6 +293,18 @@ impl Config {
             setting: "master_key_file",
             reason: "no key, no start: make one with `(umask 077; kiket keys generate > FILE)` and set \
                      KIKET_MASTER_KEY_FILE=FILE",
+        })
+    }
+
+    /// What wraps the keyring's keys.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] where none is set.
+    pub fn require_transit(&self) -> Result<&TransitSettings, ConfigError> {
+        self.master_key_transit.as_ref().ok_or(ConfigError::Rule {
+            setting: "master_key_transit_url",
+            reason: "names no Vault to wrap keys with; set it, master_key_transit_key and \
+                     master_key_transit_credential_file",
         })
     }
 

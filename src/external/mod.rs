@@ -21,6 +21,7 @@ use crate::egress::ExchangeError;
 pub use gsm::Machine;
 pub use open::{Credentials, External, NoRandomness, OpenError};
 pub use value::ExternalValue;
+pub use vault::{Transit, TransitError};
 
 /// A backend as one organization may see it, with the organization's credential. A new credential or setting is a new
 /// source.

@@ -5,6 +5,8 @@ mod generate;
 mod promote;
 mod retire;
 mod status;
+mod unwrap;
+mod wrap;
 
 use clap::Subcommand;
 
@@ -29,6 +31,10 @@ enum Command {
     Generate(generate::Args),
     /// Add a key-encryption key to a keyring file, for a rotation
     Add(add::Args),
+    /// Print a keyring with every key wrapped by a Vault's Transit engine
+    Wrap(wrap::Args),
+    /// Print a wrapped keyring with its keys plain
+    Unwrap(unwrap::Args),
     /// Show which keys there are, who has loaded them, what is under them
     Status(status::Args),
     /// Let a key seal from now on
@@ -39,8 +45,10 @@ enum Command {
 
 pub(super) fn run(args: &Args) -> Exit {
     match &args.command {
-        Command::Generate(_) => generate::run(),
-        Command::Add(add) => add::run(add),
+        Command::Generate(generate) => ended(generate::run(generate)),
+        Command::Add(add) => ended(add::run(add)),
+        Command::Wrap(wrap) => ended(wrap::run(wrap)),
+        Command::Unwrap(unwrap) => ended(unwrap::run(unwrap)),
         Command::Status(status) => ended(status::run(status)),
         Command::Promote(promote) => ended(promote::run(promote)),
         Command::Retire(retire) => ended(retire::run(retire)),

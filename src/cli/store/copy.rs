@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
+use crate::app;
 use crate::audit::{ChainReport, Finding, Verifier};
 use crate::cli::config::Settings;
 use crate::cli::progress::Progress;
@@ -58,13 +59,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     if !args.stray.is_empty() {
         return Err(Failure::usage("a URL stands behind --from or --to"));
     }
-    let config = args
-        .settings
-        .load()
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    let key = config.require_master_key();
-    let key = key.map_err(|error| Failure::usage(error.to_string()))?;
-    let keyring = Keyring::read(key).map_err(|error| Failure::usage(format!("master_key_file: {error}")))?;
+    let config = args.settings.loaded()?;
+    let keyring = app::read_keys(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure {
         exit: Exit::Unavailable,

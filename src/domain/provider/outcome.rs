@@ -42,6 +42,22 @@ vocabulary!(
     }
 );
 
+impl Unavailable {
+    /// Whether a reason may be gone a moment later though nobody changes anything here.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::Sealed
+                | Self::RateLimited
+                | Self::NotCaughtUp
+                | Self::ServerError
+                | Self::Unreachable
+                | Self::Timeout
+        )
+    }
+}
+
 /// How a fetch ended, without what it brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FetchOutcome {

@@ -7,6 +7,7 @@
 mod api;
 mod read;
 mod session;
+mod transit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use async_trait::async_trait;
 use http::StatusCode;
 use secrecy::SecretString;
 use tokio::time::timeout_at;
+
+pub use self::transit::{Transit, TransitError};
 
 use self::api::Api;
 use self::session::{Session, Sessions};
