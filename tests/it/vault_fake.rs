@@ -94,6 +94,60 @@ except hvac.exceptions.VaultError as e:
 json.dump(out, sys.stdout)
 "#;
 
+/// What is done with a Transit engine, by somebody who may do everything and by two who may not.
+const TRANSIT: &str = r#"
+import base64, hvac, json, sys
+q = json.load(sys.stdin)
+out = {}
+
+def transit(token):
+    return hvac.Client(url=q["url"], token=token, verify=q["ca"] or True).secrets.transit
+
+def outcome(call):
+    try:
+        return call()
+    except hvac.exceptions.VaultError as e:
+        return [type(e).__name__, e.errors]
+
+def texts(*plain):
+    return [{"plaintext": base64.b64encode(text.encode()).decode()} for text in plain]
+
+def sealed(answer):
+    return [{"ciphertext": result["ciphertext"]} for result in answer["data"]["batch_results"]]
+
+def opened(t, key, batch):
+    results = t.decrypt_data(key, batch_input=batch)["data"]["batch_results"]
+    return [base64.b64decode(result["plaintext"]).decode() for result in results]
+
+t = transit("root")
+t.create_key("kiket"); t.create_key("other")
+batch = sealed(t.encrypt_data("kiket", batch_input=texts("a", "bc")))
+out["marks"] = [item["ciphertext"].split(":")[:2] for item in batch]
+out["opened"] = opened(t, "kiket", batch)
+out["opened in another order"] = opened(t, "kiket", batch[::-1])
+one = t.encrypt_data("kiket", plaintext=texts("one")[0]["plaintext"])["data"]
+out["one"] = [one["key_version"], base64.b64decode(t.decrypt_data("kiket", ciphertext=one["ciphertext"])["data"]["plaintext"]).decode()]
+out["other key"] = outcome(lambda: opened(t, "other", batch))
+out["other key, one"] = outcome(lambda: t.decrypt_data("other", ciphertext=one["ciphertext"]))
+out["no key"] = outcome(lambda: opened(t, "none", batch))
+out["no mark"] = outcome(lambda: t.decrypt_data("kiket", ciphertext="AAAA"))
+out["one of two damaged"] = outcome(lambda: opened(t, "kiket", [batch[0], {"ciphertext": "vault:v1:AAAA"}]))
+out["too new"] = outcome(lambda: t.decrypt_data("kiket", ciphertext=one["ciphertext"].replace("v1", "v9")))
+out["nothing"] = outcome(lambda: t.decrypt_data("kiket", ciphertext="", batch_input=[]))
+out["no base64"] = outcome(lambda: t.encrypt_data("kiket", plaintext="***"))
+t.rotate_key("kiket")
+out["versions"] = t.read_key("kiket")["data"]["latest_version"]
+out["newest"] = sealed(t.encrypt_data("kiket", batch_input=texts("a")))[0]["ciphertext"].split(":")[1]
+out["opened by an older version"] = opened(t, "kiket", batch)
+out["read what is not there"] = outcome(lambda: t.read_key("none"))
+user = transit(q["user"])
+out["user"] = opened(user, "kiket", sealed(user.encrypt_data("kiket", batch_input=texts("u"))))
+out["user makes a key"] = outcome(lambda: user.encrypt_data("fresh", batch_input=texts("u")))
+out["root makes a key"] = sealed(t.encrypt_data("fresh", batch_input=texts("u")))[0]["ciphertext"].split(":")[1]
+out["user beyond its policy"] = outcome(lambda: user.encrypt_data("other", batch_input=texts("u")))
+json.dump(out, sys.stdout)
+"#;
+
 fn furnished(vault: &FakeVault) {
     let lease = || Grant {
         ttl: 3_600,
@@ -173,5 +227,64 @@ fn vaults_own_client_takes_the_fake_for_a_vault() {
             answers,
             json!({"sealed": true, "read": ["VaultDown", ["Vault is sealed"]]})
         );
+    }
+}
+
+/// What Vault says to [`TRANSIT`]. An OpenBao says it, too: see `openbao`.
+pub fn of_transit() -> Value {
+    let denied = json!(["Forbidden", ["1 error occurred:\n\t* permission denied\n\n"]]);
+    let invalid = |why: &str| json!(["InvalidRequest", [why]]);
+    json!({
+        "marks": [["vault", "v1"], ["vault", "v1"]],
+        "opened": ["a", "bc"],
+        "opened in another order": ["bc", "a"],
+        "one": [1, "one"],
+        "other key": ["InvalidRequest", null],
+        "other key, one": invalid("cipher: message authentication failed"),
+        "no key": invalid("encryption key not found"),
+        "no mark": invalid("invalid ciphertext: no prefix"),
+        "one of two damaged": ["InvalidRequest", null],
+        "too new": invalid("invalid ciphertext: version is too new"),
+        "nothing": invalid("missing batch input to process"),
+        "no base64": invalid("illegal base64 data at input byte 0"),
+        "versions": 2,
+        "newest": "v2",
+        "opened by an older version": ["a", "bc"],
+        "read what is not there": ["InvalidPath", []],
+        "user": ["u"],
+        "user makes a key": denied,
+        "root makes a key": "v1",
+        "user beyond its policy": denied,
+    })
+}
+
+/// Does with a Transit engine what its users do.
+pub fn ask_transit(url: &str, ca: &Value, user: &str) -> Value {
+    python::ask(TRANSIT, &json!({"url": url, "ca": ca, "user": user}))
+}
+
+#[test]
+fn vaults_own_client_takes_the_fakes_transit_for_vaults() {
+    let authority = Authority::new("dev CA");
+    let file = authority.file();
+    for (vault, ca) in [
+        (FakeVault::plain(), Value::Null),
+        (FakeVault::start(&authority), json!(file.path())),
+    ] {
+        vault.root(|root| {
+            root.token("root", 0, Grant::default());
+            let of = |what: &str, key: &str| format!("transit/{what}/{key}");
+            let paths = ["kiket", "fresh"].map(|key| [of("encrypt", key), of("decrypt", key)]);
+            let paths = paths.concat();
+            root.token(
+                "user",
+                0,
+                Grant {
+                    paths,
+                    ..Grant::default()
+                },
+            );
+        });
+        assert_eq!(ask_transit(&vault.url(), &ca, "user"), of_transit());
     }
 }

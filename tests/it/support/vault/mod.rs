@@ -5,6 +5,7 @@
 mod furnished;
 mod kv;
 mod namespace;
+mod transit;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -62,7 +63,7 @@ enum Served {
     Plain(Endpoint),
 }
 
-/// A running Vault with the engines `secret` (KV version 2) and `kv` (version 1); ends when dropped.
+/// A running Vault with the engines `secret` (KV version 2), `kv` (version 1) and `transit`; ends when dropped.
 pub struct FakeVault {
     state: Arc<Mutex<State>>,
     served: Served,
@@ -178,6 +179,11 @@ impl FakeVault {
     pub fn fail(&self, below: &str, faults: &[Fault]) {
         let faults = faults.iter().cloned().collect();
         self.state.lock().unwrap().faults.push((below.to_owned(), faults));
+    }
+
+    /// No scripted failure is left.
+    pub fn forget_faults(&self) {
+        self.state.lock().unwrap().faults.clear();
     }
 
     pub fn seal(&self, sealed: bool) {

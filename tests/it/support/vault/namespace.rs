@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Said;
 use super::kv::{V1, V2};
+use super::transit::Transit;
 
 /// What a token is worth.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ struct Login {
 enum Engine {
     V1(V1),
     V2(V2),
+    Transit(Transit),
 }
 
 pub struct Namespace {
@@ -61,7 +63,11 @@ pub struct Namespace {
 
 impl Namespace {
     pub(super) fn new() -> Self {
-        let engines = [("secret", Engine::V2(V2::default())), ("kv", Engine::V1(V1::default()))];
+        let engines = [
+            ("secret", Engine::V2(V2::default())),
+            ("kv", Engine::V1(V1::default())),
+            ("transit", Engine::Transit(Transit::default())),
+        ];
         let login = |role, credential, status, why| Login {
             role,
             credential,
@@ -90,14 +96,33 @@ impl Namespace {
         match self.engines.get_mut(mount).unwrap() {
             Engine::V1(engine) => engine.put(path, data),
             Engine::V2(engine) => drop(engine.put(path, data)),
+            Engine::Transit(_) => panic!("transit keeps no secrets"),
         }
+    }
+
+    /// The engine `transit`.
+    fn transit(&mut self) -> &mut Transit {
+        match self.engines.get_mut("transit").unwrap() {
+            Engine::Transit(engine) => engine,
+            Engine::V1(_) | Engine::V2(_) => panic!("an engine of another kind"),
+        }
+    }
+
+    /// Makes a key in `transit`, or its next version.
+    pub fn make_key(&mut self, name: &str) {
+        self.transit().make(name);
+    }
+
+    /// What was encrypted in `transit` so far.
+    pub fn encrypted(&mut self) -> Vec<Vec<u8>> {
+        self.transit().encrypted()
     }
 
     /// Marks a version in `secret` as deleted, or destroys it.
     pub fn remove(&mut self, path: &str, version: u64, destroy: bool) {
         match self.engines.get_mut("secret").unwrap() {
             Engine::V2(engine) => engine.remove(path, &[version], destroy),
-            Engine::V1(_) => panic!("secret keeps versions"),
+            Engine::V1(_) | Engine::Transit(_) => panic!("secret keeps versions"),
         }
     }
 
@@ -105,7 +130,7 @@ impl Namespace {
     pub fn forget(&mut self, path: &str) {
         match self.engines.get_mut("secret").unwrap() {
             Engine::V2(engine) => engine.forget(path),
-            Engine::V1(_) => panic!("secret keeps versions"),
+            Engine::V1(_) | Engine::Transit(_) => panic!("secret keeps versions"),
         }
     }
 
@@ -163,18 +188,19 @@ impl Namespace {
                 _ => denied(),
             };
         }
-        if !token
-            .grant
-            .paths
-            .iter()
-            .any(|allowed| path.starts_with(allowed.as_str()))
-        {
+        let allows = |path: &str| {
+            let mut paths = token.grant.paths.iter();
+            paths.any(|allowed| path.starts_with(allowed.as_str()))
+        };
+        if !allows(path) {
             return denied();
         }
+        let makes_keys = allows("transit/keys/");
         let (mount, below) = path.split_once('/').unwrap_or((path, ""));
         match self.engines.get_mut(mount) {
             Some(Engine::V1(engine)) => engine.answer(method, below, body),
             Some(Engine::V2(engine)) => engine.answer(method, below, query, body),
+            Some(Engine::Transit(engine)) => engine.answer(method, below, makes_keys, body),
             None => Said::errors(404, &["no handler for route. route entry not found."]),
         }
     }
