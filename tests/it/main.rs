@@ -68,6 +68,7 @@ mod store_contract;
 mod store_copy;
 mod store_outage;
 mod support;
+mod transit_keys;
 mod vault_fake;
 mod vault_login;
 mod vault_reach;
