@@ -54,6 +54,7 @@ mod machine_identity;
 mod monitoring;
 mod mutual_tls;
 mod no_leak;
+mod openbao;
 mod payload_identity;
 mod policies;
 mod precedence;

@@ -17,6 +17,7 @@ pub mod http;
 pub mod instance;
 pub mod mailbox;
 pub mod memory;
+pub mod openbao;
 pub mod operator;
 pub mod pki;
 pub mod postgres;
