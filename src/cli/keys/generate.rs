@@ -16,7 +16,7 @@ Examples:
 
 Keep a copy apart from the database: without the keys no secret can be read again.")]
 pub(super) struct Args {
-    /// Have every key wrapped by the Vault that master_key_transit_url names; the file alone then opens nothing
+    /// Have every key wrapped by the Vault of the settings: the file alone then opens nothing
     #[arg(long)]
     transit: bool,
     #[command(flatten)]
