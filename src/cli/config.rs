@@ -31,8 +31,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say whether `kiket serve` would start with these settings; reads the files that they name, and has
-    /// the keys opened where they are wrapped
+    /// Say whether `kiket serve` would start with these settings; reads the files that they name
     Check {
         #[command(flatten)]
         settings: Settings,

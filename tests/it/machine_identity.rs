@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use kiket_sidecar::clock::SystemClock;
 use kiket_sidecar::store::Role;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::support::canary::Canary;
 use super::support::endpoint::Endpoint;
 use super::support::gated_store::Gated;
 use super::support::gsm::account::Account;
-use super::support::gsm::metadata::MetadataServer;
+use super::support::gsm::metadata::{MetadataServer, flavored};
 use super::support::gsm::{ACCESSOR, FakeGsm, VIEWER};
 use super::support::instance::Instance;
 
@@ -128,14 +129,22 @@ fn a_reference_is_delivered_as_the_machine_whose_token_is_seen_at_the_operators_
 }
 
 #[test]
-fn a_metadata_server_that_is_away_is_a_source_that_is_unavailable_and_no_wider_value() {
+fn a_metadata_server_that_is_away_is_a_source_that_is_unavailable_for_a_while_and_no_wider_value() {
     let machine = Machine::start();
-    machine.instance.set("organization", "org", "KEY", "a wider value");
-    machine.operator().json("PUT", MAIN, &as_machine());
-    machine.link(&machine.tenant(), "gsm:projects/acme-prod/secrets/crm");
-    machine.google.revoke_token("cnry-machine-1");
+    let (operator, tenant) = (machine.operator(), machine.tenant());
+    let wider = json!({
+        "scope": "organization", "id": "org", "organization_id": "org", "key": "KEY", "value": "a wider value",
+    });
+    assert_eq!(tenant.json("POST", "/extensions/secrets", &wider).status, 201);
+    operator.json("PUT", MAIN, &as_machine());
+    machine.link(&tenant, "gsm:projects/acme-prod/secrets/crm");
+    machine
+        .metadata
+        .next((0..4).map(|_| flavored(StatusCode::SERVICE_UNAVAILABLE, "")));
     assert_eq!(machine.delivered(), "503 secret-source-unavailable");
     assert!(machine.endpoint.received().is_empty());
+    machine.instance.clock.advance(120_000);
+    assert_eq!(machine.delivered(), "the machine's value");
 }
 
 #[test]
