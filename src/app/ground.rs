@@ -79,6 +79,7 @@ impl Ground {
             &keyring,
             actor.clone(),
             policy_is_authentic(&keyring),
+            Arc::clone(&metrics),
         )?;
         let roots = roots::load(config.egress_ca_file.as_deref())?;
         let trust = Trust::new(Arc::clone(&roots));

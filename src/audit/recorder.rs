@@ -20,6 +20,7 @@ use crate::domain::policy::DAY_MILLIS;
 use crate::domain::scope::Slot;
 use crate::domain::time::Timestamp;
 use crate::store::{ChainHead, Change, CheckpointRow, PolicyRow, SharedStore, StoreError, Write};
+use crate::telemetry::{AuditFailure, Metrics};
 
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -53,6 +54,7 @@ pub struct Recorder {
     key: CheckpointKey,
     verifier: Verifier,
     policy_is_authentic: PolicyIsAuthentic,
+    metrics: Arc<Metrics>,
     deliveries: Deliveries,
     strangers: Strangers,
     /// What was collected and could not be written yet.
@@ -102,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Recorder {
-    /// A recorder that writes as `actor`.
+    /// A recorder that writes as `actor`, and counts in `metrics` what it could not do.
     ///
     /// # Errors
     /// [`KeyringError`], which reading the keyring has ruled out.
@@ -111,6 +113,7 @@ impl Recorder {
         keyring: &Keyring,
         actor: Actor,
         policy_is_authentic: PolicyIsAuthentic,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, KeyringError> {
         Ok(Self {
             store,
@@ -118,6 +121,7 @@ impl Recorder {
             key: keyring.checkpoint_key()?,
             verifier: Verifier::new(keyring)?,
             policy_is_authentic,
+            metrics,
             deliveries: Deliveries::default(),
             strangers: Strangers::default(),
             unwritten: Mutex::default(),
@@ -155,17 +159,24 @@ impl Recorder {
             }
             let now = clock.now();
             if flush.is_due(now) {
-                report("the counts of a minute", self.flush(now).await);
+                self.report(AuditFailure::Counts, self.flush(now).await);
             }
             if duty == LogDuty::Counts {
                 continue;
             }
             if checkpoint.is_due(now) {
-                report("checkpoints", self.checkpoint(now).await);
+                self.report(AuditFailure::Checkpoints, self.checkpoint(now).await);
             }
             if prune.is_due(now) {
-                report("retention", self.prune(now).await);
+                self.report(AuditFailure::Retention, self.prune(now).await);
             }
+        }
+    }
+
+    fn report(&self, work: AuditFailure, done: Result<(), StoreError>) {
+        if let Err(error) = done {
+            self.metrics.audit_failures.inc(work);
+            tracing::warn!(work = work.name(), %error, "the audit log could not be kept up; it is tried again");
         }
     }
 
@@ -256,6 +267,7 @@ impl Recorder {
             return Ok(None);
         }
         if !self.holds(&head, reached, hash).await? {
+            self.metrics.audit_failures.inc(AuditFailure::Altered);
             tracing::error!(
                 organization_id = head.organization.as_ref().map(OrganizationId::as_str),
                 sequence = head.sequence,
@@ -418,12 +430,6 @@ impl Due {
             self.at = now.plus_millis(self.every);
         }
         is_due
-    }
-}
-
-fn report(what: &'static str, done: Result<(), StoreError>) {
-    if let Err(error) = done {
-        tracing::warn!(what, %error, "the audit log could not be kept up; it is tried again");
     }
 }
 

@@ -113,6 +113,20 @@ labels!(
 );
 
 labels!(
+    /// What of keeping the audit log whole did not succeed.
+    AuditFailure {
+        /// What was counted could not be written; it is kept and tried again.
+        Counts = "counts",
+        /// Chains could not be read or signed; it is tried again.
+        Checkpoints = "checkpoints",
+        /// What retention ends could not be removed; it is tried again.
+        Retention = "retention",
+        /// A chain is not as it was written, and its head was not signed.
+        Altered = "altered",
+    }
+);
+
+labels!(
     /// What kind of backend references are fetched from.
     SourceBackend {
         /// HashiCorp Vault.

@@ -8,7 +8,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::labels::{BundleLookup, Handshake, Label, Listener, NoticeKind, NoticeOutcome, Outcome};
+use super::labels::{AuditFailure, BundleLookup, Handshake, Label, Listener, NoticeKind, NoticeOutcome, Outcome};
 use super::line_buffer::Drops;
 use super::source_metrics::SourceMetrics;
 use crate::domain::alert::AlertKind;
@@ -109,6 +109,8 @@ pub struct Metrics {
     pub outbox_waiting: IntGauge,
     /// `kiket_notices_total{kind,outcome}`
     pub notices: ByLabel<NoticeKind, ByLabel<NoticeOutcome, IntCounter>>,
+    /// `kiket_audit_failures_total{work}`
+    pub audit_failures: ByLabel<AuditFailure, IntCounter>,
     /// `kiket_alerts_total{kind}`
     pub alerts: ByLabel<AlertKind, IntCounter>,
     /// What is fetched from other backends.
@@ -196,6 +198,12 @@ impl Metrics {
                 "Notices that were not delivered yet, when last looked at.",
             )?,
             notices: notices(r)?,
+            audit_failures: counters(
+                r,
+                "kiket_audit_failures_total",
+                "Times that the audit log could not be kept up, or was found altered.",
+                "work",
+            )?,
             alerts: counters(
                 r,
                 "kiket_alerts_total",

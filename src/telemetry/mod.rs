@@ -10,6 +10,6 @@ pub mod metrics;
 pub mod source_metrics;
 
 pub use delivery_line::DeliveryLine;
-pub use labels::{BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, SourceBackend};
+pub use labels::{AuditFailure, BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, SourceBackend};
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;

@@ -18,6 +18,8 @@ use kiket_sidecar::domain::scope::Scope;
 use kiket_sidecar::domain::time::Timestamp;
 use kiket_sidecar::registry::policy_is_authentic;
 use kiket_sidecar::store::{SharedStore, Store};
+use kiket_sidecar::telemetry::Metrics;
+use kiket_sidecar::telemetry::line_buffer::Drops;
 
 use super::support::gated_store::Gated;
 
@@ -61,7 +63,8 @@ fn recorder(gated: &Gated) -> Recorder {
         name: "test".into(),
     };
     let authentic = std::sync::Arc::new(move |row: &_| policy_is_authentic(&keyring, row));
-    Recorder::new(shared(gated), &gated.keyring, actor, authentic).unwrap()
+    let metrics = Metrics::new("test", Timestamp(0), Drops::default()).unwrap();
+    Recorder::new(shared(gated), &gated.keyring, actor, authentic, metrics.into()).unwrap()
 }
 
 /// Records entries of `org` at these moments, one after the other.

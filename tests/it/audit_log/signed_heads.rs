@@ -7,7 +7,7 @@ use kiket_sidecar::audit::{Finding, Verifier};
 use kiket_sidecar::cli::audit_export;
 use kiket_sidecar::crypto::keyring::Keyring;
 use kiket_sidecar::domain::time::Timestamp;
-use kiket_sidecar::store::Store;
+use kiket_sidecar::store::{Store, StoreError};
 use rustix::process::Signal;
 
 use super::super::support::gated_store::Gated;
@@ -130,4 +130,40 @@ fn the_log_remembers_heads_that_were_cut_out_of_the_table_with_their_chain() {
         .unwrap()
         .finding;
     assert_eq!(found, Some(Finding::Cut { last: 0, expected: 3 }));
+}
+
+#[test]
+fn what_keeps_the_log_from_being_kept_up_is_counted_for_alerts() {
+    let gated = Gated::open();
+    let instance = gated.start(&[]);
+    let count = |work: &str| {
+        let (text, series) = (instance.metrics(), format!("kiket_audit_failures_total{{work=\"{work}\"}} "));
+        let line = text.lines().find_map(|line| line.strip_prefix(&series)).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    let wait_for = |work: &str| {
+        let asked = Instant::now();
+        while count(work) == 0 {
+            assert!(asked.elapsed() < PATIENCE, "never counted: {work}");
+        }
+    };
+    record(&gated, 1..=2);
+    for work in ["counts", "checkpoints", "retention", "altered"] {
+        assert_eq!(count(work), 0, "{work}");
+    }
+    // A stranger is there to be told of, and the store takes nothing.
+    gated.store.fail("record", StoreError::Unavailable);
+    gated.store.fail("chain_heads", StoreError::Unavailable);
+    gated.store.fail("organizations", StoreError::Unavailable);
+    instance.api_as("nobody", "GET", "/extensions/secrets", &serde_json::Value::Null);
+    instance.clock.advance(60 * 60_000);
+    for work in ["counts", "checkpoints", "retention"] {
+        wait_for(work);
+    }
+    assert_eq!(count("altered"), 0);
+    gated.store.mend();
+    // A chain that somebody edited is not signed, which is another matter than a store that is away.
+    gated.damage("UPDATE audit SET actor_name = 'Eve' WHERE chain = 'org' AND sequence = 1");
+    instance.clock.advance(5 * 60_000);
+    wait_for("altered");
 }
