@@ -1,0 +1,3 @@
+module kiket.dev/receiver
+
+go 1.19
