@@ -137,7 +137,10 @@ fn what_keeps_the_log_from_being_kept_up_is_counted_for_alerts() {
     let gated = Gated::open();
     let instance = gated.start(&[]);
     let count = |work: &str| {
-        let (text, series) = (instance.metrics(), format!("kiket_audit_failures_total{{work=\"{work}\"}} "));
+        let (text, series) = (
+            instance.metrics(),
+            format!("kiket_audit_failures_total{{work=\"{work}\"}} "),
+        );
         let line = text.lines().find_map(|line| line.strip_prefix(&series)).unwrap();
         line.parse::<u64>().unwrap()
     };
