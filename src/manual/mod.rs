@@ -2,3 +2,6 @@
 
 #[doc = include_str!("key_rotation.md")]
 pub mod key_rotation {}
+
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}

@@ -112,6 +112,21 @@ def unknown(expression, series):
                 yield from (f"{name}{{{label}={word}}}" for word in text.split("|") if word not in series[name].get(label, ()))
 
 
+def undocumented(scraped):
+    """Where the manual's table and what a sidecar shows differ in name, type or labels."""
+    shown, labels = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", scraped)), {}
+    for name, text in re.findall(r"(?m)^([a-z_]+)(?:\{(.*)\})? ", scraped):
+        base = name if name in shown else re.sub(r"_(bucket|sum|count)$", "", name)
+        labels.setdefault(base, set()).update(set(re.findall(r'(\w+)="', text)) - {"le"})
+    page = (DEPLOY.parent / "src" / "manual" / "metrics.md").read_text()
+    told = {}
+    for name, kind, names in re.findall(r"(?m)^\| `(\w+)` \| (\w+) \|([^|]*)\|", page):
+        told[name] = (kind, set(re.findall(r"`(\w+)`", names)))
+    seen = {name: (kind, labels.get(name, set())) for name, kind in shown.items()}
+    return [f"{name}: the manual says {told.get(name)}, the sidecar {seen.get(name)}"
+            for name in sorted(told.keys() | seen.keys()) if told.get(name) != seen.get(name)]
+
+
 def main(binary):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -124,13 +139,13 @@ def main(binary):
                 labels = series.setdefault(one["metric"]["__name__"], {})
                 for label, word in one["metric"].items():
                     labels.setdefault(label, set()).add(word)
-            wrong = []
+            wrong = undocumented(request(f"http://{sidecar.metrics}/metrics", method="GET")[2].decode())
             for where, expression in expressions():
                 for variable, text in VARIABLES.items():
                     expression = expression.replace(variable, text)
                 prometheus.query(expression)
                 wrong += [f"{where}: {what}" for what in unknown(expression, series)]
-            expect("metrics and labels that do not exist", wrong, [])
+            expect("metrics and labels that do not exist, or are not told of", wrong, [])
             prometheus.wait_for("every rule was looked at", lambda: (rules := prometheus.rules())
                                 and all(rule["health"] != "unknown" for rule in rules))
             sick = [(rule["name"], rule.get("lastError")) for rule in prometheus.rules() if rule["health"] != "ok"]
