@@ -405,12 +405,8 @@ fn every_role_is_let_in_on_its_own_tenant_as_the_table_says() {
         (Role::OrgAdmin, Some("org")),
         (Role::PlatformOperator, None),
     ];
-    let callers = roles.map(|(role, org)| {
-        (
-            role,
-            Api::named(&instance, &gated, &format!("own-{}", role.name()), role, org),
-        )
-    });
+    let own = |role: Role, org| Api::named(&instance, &gated, &format!("own-{}", role.name()), role, org);
+    let callers = roles.map(|(role, org)| (role, own(role, org)));
     for row in TABLE {
         let scopes = if row.is_scoped() { &SCOPES[..] } else { &SCOPES[..1] };
         for scope in scopes {
