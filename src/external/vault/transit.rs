@@ -152,6 +152,7 @@ impl Transit {
 
     async fn until_answered(&self, path: &str, body: &[u8]) -> Result<Answer, WrappingError> {
         let end = Instant::now() + self.wait;
+        let mut before = None;
         loop {
             let left = end.saturating_duration_since(Instant::now()).min(ROUND);
             let tries = Tries::within(left);
@@ -161,6 +162,12 @@ impl Transit {
                 Ok(Err(Failed::Unavailable(why))) => why,
                 Err(_) => Unavailable::Timeout,
             };
+            // What Vault said says more than that it was cut off when the time was over.
+            let why = match (why, before) {
+                (Unavailable::Timeout, Some(before)) => before,
+                (why, _) => why,
+            };
+            before = Some(why);
             if !why.may_pass() || Instant::now() + ROUND_WAIT >= end {
                 return Err(WrappingError::Unavailable(why));
             }

@@ -30,7 +30,7 @@ fn refused(what: &'static str, setting: (&'static str, &str), code: i32, said: &
 fn failing(what: &'static str, faults: &[Fault], code: i32, said: &'static str) -> Refused {
     Refused {
         what,
-        settings: vec![("master_key_transit_wait", String::from("700ms"))],
+        settings: vec![("master_key_transit_wait", String::from("3s"))],
         faults: faults.to_vec(),
         code,
         said,
