@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod audit;
+pub mod breaker;
 pub mod change;
 pub mod checklist;
 pub mod destination;
@@ -18,5 +19,6 @@ pub mod reference;
 pub mod resolution;
 pub mod scope;
 pub mod secret;
+pub mod share;
 pub mod time;
 mod vocabulary;

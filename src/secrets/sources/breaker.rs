@@ -1,52 +1,31 @@
-//! Whether a backend that failed again and again is asked once more.
+//! Which outcomes of a fetch are the backend's failure, and when a backend that failed again and again is left alone.
 
 use super::Millis;
+use crate::domain::breaker::{Breaker, Heard, Rules};
 use crate::domain::provider::{FetchOutcome, Unavailable};
-use crate::domain::time::Timestamp;
 
-/// How often in a row a backend fails before it is left alone.
-const FAILURES_MAX: u32 = 5;
-
-/// How long it is left alone, and how long apart the questions are that look whether it is back.
+/// How long a backend is left alone, and how long apart the questions are that look whether it is back.
 const OPEN: Millis = 10_000;
 
+/// A fetch takes seconds at most, so that one that nobody heard of by then died.
+const RULES: Rules = Rules {
+    failures_max: 5,
+    rate: None,
+    open_millis: OPEN,
+    probe_millis: OPEN,
+};
+
 /// What is known of one backend, as one organization may see it.
-#[derive(Debug, Default)]
-pub(super) struct Breaker {
-    failures: u32,
-    /// Not before this moment is it asked again.
-    closed_until: Option<Timestamp>,
+pub(super) const fn of_backend() -> Breaker {
+    Breaker::new(RULES)
 }
 
-impl Breaker {
-    /// Whether it may be asked now. While it is left alone one question passes every so often: it closes the breaker
-    /// if it is answered.
-    pub(super) fn admits(&mut self, now: Timestamp) -> bool {
-        match self.closed_until {
-            None => true,
-            Some(until) if now < until => false,
-            Some(_) => {
-                self.closed_until = Some(now.plus_millis(OPEN));
-                true
-            }
-        }
-    }
-
-    /// How asking it ended.
-    pub(super) fn settle(&mut self, outcome: FetchOutcome, now: Timestamp) {
-        if !is_failure(outcome) {
-            *self = Self::default();
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= FAILURES_MAX {
-            self.closed_until = Some(now.plus_millis(OPEN));
-        }
-    }
-
-    /// Whether it is left alone.
-    pub(super) const fn is_open(&self) -> bool {
-        self.closed_until.is_some()
+/// What asking a backend brought.
+pub(super) const fn heard(outcome: FetchOutcome) -> Heard {
+    if is_failure(outcome) {
+        Heard::Failure
+    } else {
+        Heard::Answer
     }
 }
 
@@ -77,16 +56,23 @@ const fn is_failure(outcome: FetchOutcome) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::domain::time::Timestamp;
 
     const FAILED: FetchOutcome = FetchOutcome::Unavailable(Unavailable::ServerError);
 
+    fn ask(breaker: &mut Breaker, outcome: FetchOutcome, now: Timestamp) {
+        let (pass, _) = breaker.admit(now).unwrap();
+        let _ = breaker.settle(pass, heard(outcome), now);
+    }
+
     fn opened(now: Timestamp) -> Breaker {
-        let mut breaker = Breaker::default();
-        for n in 0..FAILURES_MAX {
-            assert!(breaker.admits(now) && !breaker.is_open(), "{n}");
-            breaker.settle(FAILED, now);
+        let mut breaker = of_backend();
+        for n in 0..RULES.failures_max {
+            assert!(!breaker.is_open(), "{n}");
+            ask(&mut breaker, FAILED, now);
         }
         breaker
     }
@@ -94,31 +80,30 @@ mod tests {
     #[test]
     fn a_backend_that_fails_in_a_row_is_left_alone_and_then_asked_once() {
         let mut breaker = opened(Timestamp(0));
-        assert!(breaker.is_open() && !breaker.admits(Timestamp(OPEN - 1)));
-        assert!(breaker.admits(Timestamp(OPEN)), "one looks whether it is back");
-        assert!(!breaker.admits(Timestamp(OPEN)), "and one only");
-        breaker.settle(FAILED, Timestamp(OPEN + 5));
-        assert!(!breaker.admits(Timestamp(2 * OPEN + 4)));
-        assert!(breaker.admits(Timestamp(2 * OPEN + 5)));
-        breaker.settle(FetchOutcome::Dangling, Timestamp(2 * OPEN + 6));
-        assert!(!breaker.is_open() && breaker.admits(Timestamp(2 * OPEN + 6)));
+        assert!(breaker.is_open() && breaker.admit(Timestamp(OPEN - 1)).is_none());
+        let (probe, _) = breaker.admit(Timestamp(OPEN)).unwrap();
+        assert!(breaker.admit(Timestamp(OPEN)).is_none(), "one only");
+        let _ = breaker.settle(probe, heard(FAILED), Timestamp(OPEN + 5));
+        assert!(breaker.admit(Timestamp(2 * OPEN + 4)).is_none());
+        ask(&mut breaker, FetchOutcome::Dangling, Timestamp(2 * OPEN + 5));
+        assert!(!breaker.is_open());
     }
 
     #[test]
     fn a_question_whose_end_nobody_heard_does_not_leave_it_alone_for_ever() {
         let mut breaker = opened(Timestamp(0));
-        assert!(breaker.admits(Timestamp(OPEN)));
-        assert!(breaker.admits(Timestamp(2 * OPEN)));
+        assert!(breaker.admit(Timestamp(OPEN)).is_some());
+        assert!(breaker.admit(Timestamp(2 * OPEN)).is_some());
     }
 
     #[test]
     fn what_a_backend_answers_is_no_failure_of_its() {
         for outcome in FetchOutcome::ALL {
-            let mut breaker = Breaker::default();
-            for _ in 0..FAILURES_MAX - 1 {
-                breaker.settle(FAILED, Timestamp(0));
+            let mut breaker = of_backend();
+            for _ in 0..RULES.failures_max - 1 {
+                ask(&mut breaker, FAILED, Timestamp(0));
             }
-            breaker.settle(outcome, Timestamp(0));
+            ask(&mut breaker, outcome, Timestamp(0));
             let is_answer = match outcome {
                 FetchOutcome::Unavailable(why) => matches!(
                     why.name(),

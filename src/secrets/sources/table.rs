@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
-use super::breaker::Breaker;
+use super::breaker;
 use super::entry::{Answer, Entry, Flight, Times};
 use super::{Asked, Freshness, Millis};
+use crate::domain::breaker::{Breaker, Pass};
 use crate::domain::change::Changed;
 use crate::domain::id::OrganizationId;
 use crate::domain::provider::{FetchOutcome, Provider, Target, Unavailable};
@@ -116,6 +117,7 @@ pub(super) struct Flying {
     pub(super) target: Target,
     key: SourceKey,
     number: u64,
+    pass: Pass,
     times: Times,
 }
 
@@ -166,7 +168,7 @@ impl Opened {
             backend,
             times,
             permits: Arc::new(Semaphore::new(FETCHES_MAX)),
-            breaker: Breaker::default(),
+            breaker: breaker::of_backend(),
             probe: None,
             entries: HashMap::new(),
             used_at: now,
@@ -175,10 +177,10 @@ impl Opened {
     }
 
     /// How asking the backend ended.
-    fn settle(&mut self, outcome: FetchOutcome, now: Timestamp) {
+    fn settle(&mut self, pass: Pass, outcome: FetchOutcome, now: Timestamp) {
         self.probe = None;
         let was_open = self.breaker.is_open();
-        self.breaker.settle(outcome, now);
+        let _ = self.breaker.settle(pass, breaker::heard(outcome), now); // the gauge tells
         let gauges = &self.metrics.sources.breakers_open;
         match (was_open, self.breaker.is_open()) {
             (false, true) => gauges.inc(self.backend),
@@ -264,7 +266,9 @@ impl Table {
             return Step::Answered(opened.counted(answer));
         }
         let was_open = opened.breaker.is_open();
-        if !opened.breaker.admits(now) && freshness == Freshness::Fresh {
+        let admitted = opened.breaker.admit(now).map(|(pass, _)| pass);
+        let forced = (freshness == Freshness::Now).then(|| opened.breaker.force());
+        let Some(pass) = admitted.or(forced) else {
             let probe = opened.probe.as_ref().filter(|probe| probe.has_changed().is_ok());
             let answer = match (entry.stale(opened.times, now), probe) {
                 (Some(stale), _) => stale,
@@ -274,7 +278,7 @@ impl Table {
             let outcome = FetchOutcome::Unavailable(Unavailable::CircuitOpen);
             opened.metrics.sources.fetched(opened.backend, outcome);
             return Step::Answered(opened.counted(answer));
-        }
+        };
         self.flights += 1;
         let (sender, done) = watch::channel(None);
         entry.begin(Flight {
@@ -289,6 +293,7 @@ impl Table {
             target: target.clone(),
             key: key.clone(),
             number: self.flights,
+            pass,
             times: opened.times,
         };
         self.make_room();
@@ -300,7 +305,7 @@ impl Table {
         let Some(opened) = self.opened.get_mut(&flying.key) else {
             return Entry::new(now).settle(fetched, began_at, flying.times, now);
         };
-        opened.settle(fetched.outcome(), now);
+        opened.settle(flying.pass, fetched.outcome(), now);
         let entry = opened.entries.get_mut(&flying.target);
         let Some(entry) = entry.filter(|entry| entry.is_waiting_for(flying.number)) else {
             return Entry::new(now).settle(fetched, began_at, flying.times, now);
