@@ -33,6 +33,7 @@
 //! | one strict pass over the JSON: installation, stated ids, splice point | [`domain::payload`] |
 //! | look the installation up | [`bundles`] |
 //! | (cold, on the control runtime: build) | [`registry`] and [`secrets::resolve`] → [`store`], [`crypto`]; [`secrets::sources`] → [`external`] |
+//! | take a place within the organization's and the endpoint's share; pass the endpoint's circuit | `proxy::room` → [`delivery::Lane`] |
 //! | splice: the body, the fragment, the rest of the body | [`domain::payload`] |
 //! | sign, fresh at every attempt | [`crypto::signature`] |
 //! | send over a connection of this identity | [`delivery`] → [`egress`] |

@@ -4,14 +4,14 @@ use super::notices::{self};
 use super::{StartError, feed};
 use crate::admin::{ApiRateLimit, Control, WrongTokenCounts};
 use crate::audit::{Echoes, PolicyIsAuthentic, Recorder};
-use crate::bundles::{Builder, Bundles, StoreContact};
+use crate::bundles::{Builder, Bundles, StoreContact, Ways};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::signature::SignaturePrefix;
 use crate::crypto::token::TokenDigest;
-use crate::delivery::DeliveryCounts;
 use crate::delivery::identity::TlsClients;
+use crate::delivery::{DeliveryCounts, Lanes, Shares};
 use crate::domain::audit::Actor;
 use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, Trust, roots};
 use crate::external::{External, Machine};
@@ -118,12 +118,19 @@ impl Ground {
     }
 
     /// The cache of bundles, which builds on `control`.
-    pub(super) fn bundles(&self, config: &Config, control: &Handle) -> Result<Bundles, StartError> {
+    pub(super) fn bundles(&self, config: &Config, load: &Load, control: &Handle) -> Result<Bundles, StartError> {
+        let shares = Shares {
+            organization: config.organization_share_percent,
+            destination: config.destination_share_percent,
+        };
         let builder = Builder::new(
             Arc::clone(&self.store),
             Arc::clone(&self.keyring),
             self.secrets.clone(),
-            TlsClients::new(Arc::clone(&self.roots)),
+            Ways {
+                tls: TlsClients::new(Arc::clone(&self.roots)),
+                lanes: Lanes::new(load.clone(), shares, Arc::clone(&self.metrics)),
+            },
             self.prefix,
             self.recorder.deliveries().clone(),
             Arc::clone(&self.clock),

@@ -112,8 +112,8 @@ pub(super) fn build(
         &ground.actor,
         runtime,
     )?;
-    let bundles = ground.bundles(&config, runtime)?;
     let load = Load::new(limits(&config));
+    let bundles = ground.bundles(&config, &load, runtime)?;
     let counts = Arc::new(DeliveryCounts::default());
     let tokens = Arc::new(Tokens::new(
         Arc::clone(&ground.store),

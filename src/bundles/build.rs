@@ -10,8 +10,8 @@ use crate::audit::Deliveries;
 use crate::clock::Clock;
 use crate::crypto::keyring::Keyring;
 use crate::crypto::signature::{SignaturePrefix, Signers};
-use crate::delivery::Route;
 use crate::delivery::identity::{IdentityError, TlsClient, TlsClients};
+use crate::delivery::{Lanes, Route};
 use crate::domain::alert::AlertKind;
 use crate::domain::change::Changed;
 use crate::domain::destination::{Destination, Scheme};
@@ -41,11 +41,20 @@ pub struct Builder {
     keyring: Arc<Keyring>,
     secrets: SecretResolver,
     tls: TlsClients,
+    lanes: Lanes,
     plain: TlsClient,
     prefix: SignaturePrefix,
     deliveries: Deliveries,
     clock: Arc<dyn Clock>,
     identities: Mutex<HashMap<InstallationId, LastIdentity>>,
+}
+
+/// What the ways to endpoints are made of.
+pub struct Ways {
+    /// Identities for the handshake.
+    pub tls: TlsClients,
+    /// Shares of the instance.
+    pub lanes: Lanes,
 }
 
 /// Why no bundle could be made. Not kept: the next delivery tries again.
@@ -91,7 +100,7 @@ impl Builder {
         store: SharedStore,
         keyring: Arc<Keyring>,
         secrets: SecretResolver,
-        tls: TlsClients,
+        Ways { tls, lanes }: Ways,
         prefix: SignaturePrefix,
         deliveries: Deliveries,
         clock: Arc<dyn Clock>,
@@ -103,6 +112,7 @@ impl Builder {
             keyring,
             secrets,
             tls,
+            lanes,
             plain,
             prefix,
             deliveries,
@@ -199,6 +209,7 @@ impl Builder {
             Err(obstacle) => return Ok(Err(obstacle)),
         };
         let organization = registered.installation.organization.clone();
+        let lane = self.lanes.of(&organization, destination);
         let origin = destination.origin().to_string();
         let uses = self.deliveries.counter(organization, origin, opened.uses);
         let echo = patterns.map(|patterns| {
@@ -209,6 +220,7 @@ impl Builder {
             uses,
             echo,
             route: Arc::new(route),
+            lane,
             fragment: Bytes::from_owner(rendered),
             keys_injected,
             keys_missing: count(resolution.missing.len()),
@@ -287,9 +299,10 @@ impl Builder {
         self.secrets.apply(changes);
     }
 
-    /// Lets go of fetched values that are too old, or not referred to any more.
+    /// Lets go of fetched values that are too old, or not referred to any more, and of lanes that nobody uses.
     pub(super) fn sweep(&self) {
         self.secrets.sweep();
+        self.lanes.sweep(self.clock.now());
     }
 
     /// Whether a client certificate and key of this installation are in memory.

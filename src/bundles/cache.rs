@@ -119,28 +119,29 @@ impl Bundles {
         }
     }
 
+    /// The bundle of an installation, where one is in memory and may be used.
+    #[must_use]
+    pub fn in_memory(&self, id: &InstallationId) -> Option<Arc<Bundle>> {
+        self.shared.kept(id)
+    }
+
     /// The bundle of an installation: from memory, or built once for all who wait. Cancel safe: a caller that goes
     /// away cancels nothing that others wait for.
     ///
     /// # Errors
     /// [`BuildError`] where a source did not answer clearly. Such an answer is not kept.
     pub async fn get(&self, id: &InstallationId) -> Result<Found, BuildError> {
-        if let Some(bundle) = self.shared.kept(id) {
-            return Ok(Found {
-                bundle,
-                lookup: BundleLookup::Hit,
-            });
+        if let Some(bundle) = self.in_memory(id) {
+            let lookup = BundleLookup::Hit;
+            return Ok(Found { bundle, lookup });
         }
         let mut done = self.shared.join_build(id, self.shared.clock.now().0);
         let built = match done.wait_for(Option::is_some).await {
             Ok(built) => built.clone(),
             Err(_) => None, // the build died
         };
-        let bundle = built.unwrap_or(Err(BuildError::Internal))?;
-        Ok(Found {
-            bundle,
-            lookup: BundleLookup::Miss,
-        })
+        let (bundle, lookup) = (built.unwrap_or(Err(BuildError::Internal))?, BundleLookup::Miss);
+        Ok(Found { bundle, lookup })
     }
 
     /// Drops what depends on any of the changes. A bundle being built learns of them and is built again. When this

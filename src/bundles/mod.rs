@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::audit::UseCounter;
 use crate::crypto::signature::Signers;
-use crate::delivery::Route;
+use crate::delivery::{Lane, Route};
 use crate::domain::change::Changed;
 use crate::domain::echo::EchoPatterns;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId};
@@ -27,7 +27,7 @@ use crate::domain::key::SecretKey;
 use crate::domain::scope::{ScopeHits, Slot};
 use crate::domain::time::Timestamp;
 
-pub use build::{BuildError, Builder};
+pub use build::{BuildError, Builder, Ways};
 pub use cache::{Bundles, Found};
 pub use contact::StoreContact;
 
@@ -68,6 +68,8 @@ pub struct Ready {
     pub uses: Arc<UseCounter>,
     /// Where to, how long, over which identity.
     pub route: Arc<Route>,
+    /// How much room it finds on the way, and whether the endpoint is there.
+    pub lane: Arc<Lane>,
     /// `,"secrets":{…},"secret_status":{…}`: goes before the payload's final brace. Wiped when dropped.
     pub fragment: Bytes,
     /// How many keys the fragment injects.

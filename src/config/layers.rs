@@ -40,6 +40,8 @@ pub const SETTINGS: &[&str] = &[
     "connections_max",
     "in_flight_max",
     "buffered_bytes_max",
+    "organization_share_percent",
+    "destination_share_percent",
     "api_rate_per_second",
     "api_burst",
     "header_read_timeout",

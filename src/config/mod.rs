@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::domain::destination::{Destination, Scheme};
+use crate::domain::share::Share;
 use layers::Layers;
 pub use layers::{SETTINGS, Source};
 pub use secret_file::{SecretFileError, secret_file};
@@ -71,6 +72,10 @@ pub struct Config {
     pub in_flight_max: usize,
     /// Memory for bodies.
     pub buffered_bytes_max: usize,
+    /// What one organization may take of the two before, of what others leave.
+    pub organization_share_percent: Share,
+    /// What one destination may.
+    pub destination_share_percent: Share,
     /// Requests of one token to the REST API a second.
     pub api_rate_per_second: usize,
     /// So many of them at once.
@@ -206,6 +211,8 @@ impl Config {
             connections_max: layers.get("connections_max", values::count)?,
             in_flight_max: layers.get("in_flight_max", values::count)?,
             buffered_bytes_max: layers.get("buffered_bytes_max", values::bytes)?,
+            organization_share_percent: layers.get("organization_share_percent", values::share)?,
+            destination_share_percent: layers.get("destination_share_percent", values::share)?,
             api_rate_per_second: layers.get("api_rate_per_second", values::count)?,
             api_burst: layers.get("api_burst", values::count)?,
             header_read_timeout: layers.get("header_read_timeout", values::duration)?,

@@ -10,6 +10,7 @@ use tracing_subscriber::filter::Targets;
 use url::{Host, Url};
 
 use crate::domain::destination::Destination;
+use crate::domain::share::Share;
 
 /// Where to accept connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +226,13 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
         .ok_or("a number from 1 to 1000000")
 }
 
+pub(super) fn share(text: &str) -> Parsed<Share> {
+    text.parse()
+        .ok()
+        .and_then(Share::percent)
+        .ok_or("a number of hundredths from 1 to 100")
+}
+
 pub(super) fn destination(text: &str) -> Parsed<Destination> {
     Destination::parse(text).map_err(|_| "a URL without user name, query and fragment, for example `https://host`")
 }
@@ -354,6 +362,15 @@ mod tests {
         assert!(cidrs("10.0.0.0/33").is_err());
         assert!(listeners("").is_err() && listeners("unix:relative").is_err() && listeners("localhost").is_err());
         assert_eq!(listeners("unix:/a,127.0.0.1:0").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_share_is_a_number_of_hundredths() {
+        assert_eq!(share("1"), Ok(Share::percent(1).unwrap()));
+        assert_eq!(share("100"), Ok(Share::percent(100).unwrap()));
+        for bad in ["", "0", "101", "257", "80%", "-1", "0.8"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

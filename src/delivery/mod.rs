@@ -1,9 +1,11 @@
-//! How a request reaches an endpoint and its answer comes back: identity, route, pool, attempts.
+//! How a request reaches an endpoint and its answer comes back: lane and circuit, identity, route, pool, attempts.
 
 mod answer;
 mod attempt;
+mod circuit;
 mod connection;
 pub mod identity;
+mod lane;
 mod pool;
 mod route;
 
@@ -11,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use answer::{AnswerBody, AnswerError};
 pub use attempt::{Delivered, Deliverer, Outbound};
+pub use circuit::{Circuit, CircuitOpen, Passage};
+pub use lane::{Lane, Lanes, Place, Shares};
 pub use route::{PoolKey, Route};
 
 /// Bounds on what an endpoint can make the process hold or do.

@@ -15,11 +15,11 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
 use super::Shared;
+use super::record::Record;
 use crate::bundles::Echo;
 use crate::delivery::{AnswerBody, AnswerError, Delivered};
 use crate::domain::echo::Redactor;
 use crate::domain::problem::Problem;
-use crate::server::{Buffered, Load};
 
 /// Answers up to so many bytes are looked through as a whole and keep a length.
 const WHOLE_BYTES_MAX: usize = 64 * 1024;
@@ -79,6 +79,7 @@ pub(super) async fn guard(
     delivered: Delivered,
     echo: Option<&Arc<Echo>>,
     shared: &Arc<Shared>,
+    record: &mut Record,
 ) -> Result<Guarded, Problem> {
     let Delivered { mut head, mut body, .. } = delivered;
     let Some(echo) = echo.filter(|_| shared.echo_policy != EchoPolicy::Off) else {
@@ -92,11 +93,11 @@ pub(super) async fn guard(
             body: GuardedBody::Passed(body),
         });
     }
-    let (bytes_max, load) = match shared.echo_policy {
-        EchoPolicy::Block => (usize::MAX, Some(shared.load.clone())), // the delivery's own bound holds
+    let (bytes_max, record) = match shared.echo_policy {
+        EchoPolicy::Block => (usize::MAX, Some(record)), // the delivery's own bound holds
         EchoPolicy::Redact | EchoPolicy::Off => (WHOLE_BYTES_MAX, None),
     };
-    let body = match begin(&mut body, bytes_max, load.as_ref()).await? {
+    let body = match begin(&mut body, bytes_max, record).await? {
         Begun::Whole(whole) => match echo.patterns.redact(&whole) {
             None => GuardedBody::Whole(Some(whole)),
             Some((redacted, keys)) => {
@@ -157,17 +158,17 @@ fn changed(headers: &mut HeaderMap, bytes: Option<usize>) {
     }
 }
 
-/// Reads an answer until it is whole or longer than `bytes_max`. What is held for long counts as buffered.
-async fn begin(body: &mut AnswerBody, bytes_max: usize, load: Option<&Load>) -> Result<Begun, Problem> {
+/// Reads an answer until it is whole or longer than `bytes_max`. What is held for long counts as buffered until the
+/// delivery's end: the record keeps the room for it.
+async fn begin(body: &mut AnswerBody, bytes_max: usize, mut record: Option<&mut Record>) -> Result<Begun, Problem> {
     let mut first: Option<Bytes> = None;
     let mut all = Vec::new();
-    let mut held: Vec<Buffered> = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let Ok(data) = frame.map_err(|error| Problem::from(error.0))?.into_data() else {
             continue; // trailers do not pass
         };
-        if let Some(load) = load {
-            held.push(load.buffer(data.len()).ok_or(Problem::Overloaded)?);
+        if let Some(record) = &mut record {
+            record.hold(data.len())?;
         }
         match first.take() {
             None if all.is_empty() => first = Some(data),

@@ -94,18 +94,28 @@ fn is_plain_segment(segment: &str) -> bool {
 
 /// The installation that an invocation is addressed to: from the header, the body, or both if they agree.
 pub(super) fn installation_id(headers: &HeaderMap, stated: &Stated<'_>) -> Result<InstallationId, Problem> {
-    let mut named = headers.get_all(INSTALLATION_ID).iter();
-    let header = match (named.next(), named.next()) {
-        (None, _) => None,
-        (Some(only), None) => Some(only.to_str().map_err(|_| Problem::MalformedInvocation)?),
-        (Some(_), Some(_)) => return Err(Problem::MalformedInvocation),
-    };
+    let header = header(headers)?;
     let text = match (header, stated.extension_installation_id.as_deref()) {
         (Some(header), Some(body)) if header != body => return Err(Problem::ScopeMismatch),
         (Some(text), _) | (None, Some(text)) => text,
         (None, None) => return Err(Problem::MalformedInvocation),
     };
     InstallationId::parse(text).map_err(|_| Problem::MalformedInvocation)
+}
+
+/// The installation that the header names, where there is one.
+pub(super) fn named(headers: &HeaderMap) -> Result<Option<InstallationId>, Problem> {
+    let id = header(headers)?.map(InstallationId::parse).transpose();
+    id.map_err(|_| Problem::MalformedInvocation)
+}
+
+fn header(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut named = headers.get_all(INSTALLATION_ID).iter();
+    match (named.next(), named.next()) {
+        (None, _) => Ok(None),
+        (Some(only), None) => only.to_str().map(Some).map_err(|_| Problem::MalformedInvocation),
+        (Some(_), Some(_)) => Err(Problem::MalformedInvocation),
+    }
 }
 
 /// Holds what an invocation states against the registry's record.

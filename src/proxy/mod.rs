@@ -8,6 +8,7 @@ mod headers;
 mod invocation;
 mod record;
 mod respond;
+mod room;
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -26,12 +27,12 @@ use crate::audit::{Echoes, Recorder, Stranger};
 use crate::bundles::{BuildError, Bundle, Bundles, Ready, Standing};
 use crate::clock::Clock;
 use crate::crypto::signature::message_id;
-use crate::delivery::{Delivered, Deliverer, Outbound};
+use crate::delivery::{Delivered, Deliverer, DeliveryFailure, Outbound};
 use crate::domain::id::InstallationId;
 use crate::domain::payload::{Enriched, Stated, scan, splice};
 use crate::domain::problem::Problem;
-use crate::server::{self, Load};
-use crate::telemetry::{BundleLookup, LogHandle, Metrics};
+use crate::server::{self, BodyError, Load};
+use crate::telemetry::{BundleLookup, LogHandle, Metrics, ShedReason};
 
 pub use auth::{DispatcherAuth, StoredTokens};
 pub use echo::EchoPolicy;
@@ -98,6 +99,7 @@ impl Proxy {
         let bundle = self.bundle(&id, record).await?;
         let ready = addressed(&bundle, &scanned.stated, &admitted)?;
         self.check_identity(ready)?;
+        let passage = self.make_way(ready, record)?;
         let message_id = ready
             .signers
             .as_ref()
@@ -105,8 +107,11 @@ impl Proxy {
             .unwrap_or_default();
         let (insert_at, is_empty) = (scanned.insert_at, scanned.is_empty);
         let enriched = splice(invocation, insert_at, is_empty, ready.fragment.clone());
-        let delivered = self.send(ready, head, enriched, &message_id, record).await?;
-        Ok(echo::guard(delivered, ready.echo.as_ref(), &self.shared).await?)
+        let sent = self.send(ready, head, enriched, &message_id, record).await?;
+        let failure = sent.as_ref().err().map(|failure| failure.kind);
+        passage.settle(failure, self.shared.clock.now());
+        let delivered = sent.map_err(|failure| Refusal::from(&failure))?;
+        Ok(echo::guard(delivered, ready.echo.as_ref(), &self.shared, record).await?)
     }
 
     /// Lets a request in and reads its body.
@@ -120,17 +125,28 @@ impl Proxy {
         if load.refuses_new() {
             return Err(Problem::Draining.into());
         }
-        record.admit(load.admit().ok_or(Problem::Overloaded)?);
+        record.admit(load.admit().ok_or_else(|| self.shed(ShedReason::InFlight))?);
         let declared = server::declared_length(&head.headers);
         invocation::check_head(head, declared, load.limits().body_bytes_max)?;
         let admitted = self.shared.auth.check(&head.headers, self.shared.clock.now()).await;
-        let admitted = admitted.inspect_err(|problem| {
-            if *problem == Problem::DispatcherUnauthenticated {
+        let admitted = admitted.map_err(|problem| match problem {
+            Problem::Overloaded => self.shed(ShedReason::TokenLookups),
+            Problem::DispatcherUnauthenticated => {
                 self.shared.recorder.turned_away(Stranger::Dispatcher);
+                problem
             }
+            other => other,
         })?;
         invocation::check_path(&head.uri)?;
-        let (invocation, held) = server::read_body(body, declared, load).await?;
+        self.reserve(&head.headers, &admitted, declared, record)?;
+        let (invocation, held) = server::read_body(body, declared, load).await.inspect_err(|error| {
+            if *error == BodyError::Overloaded {
+                self.shed(ShedReason::BufferedBytes);
+            }
+        })?;
+        if let Some(place) = &mut record.place {
+            place.shrink(held.bytes());
+        }
         record.held = Some(held);
         record.bytes_in = invocation.len() as u64;
         Ok((admitted, invocation))
@@ -163,7 +179,7 @@ impl Proxy {
         body: Enriched,
         message_id: &str,
         record: &mut Record,
-    ) -> Result<Delivered, Refusal> {
+    ) -> Result<Result<Delivered, DeliveryFailure>, Refusal> {
         let target = invocation::target(&head.uri, &ready.route.destination.path_prefix)?;
         let pieces = body.clone();
         let counted = Cell::new(false);
@@ -193,7 +209,7 @@ impl Proxy {
             .as_ref()
             .map_or_else(|failure| failure.attempts, |delivered| delivered.attempts);
         record.tried(attempts, sent.elapsed());
-        result.map_err(|failure| Refusal::from(&failure))
+        Ok(result)
     }
 }
 

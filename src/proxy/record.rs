@@ -7,9 +7,10 @@ use http::HeaderMap;
 
 use super::Shared;
 use crate::bundles::{Bundle, Standing};
+use crate::delivery::Place;
 use crate::domain::problem::Problem;
 use crate::server::{Admitted, Buffered};
-use crate::telemetry::{BundleLookup, DeliveryLine, Metrics, Outcome};
+use crate::telemetry::{BundleLookup, DeliveryLine, Metrics, Outcome, ShedReason};
 
 /// The length of a delivery id: `dlv_`, 16 digits of the process, 12 of the count.
 const ID_LEN: usize = 32;
@@ -36,6 +37,7 @@ pub(super) struct Record {
     problem: Option<Problem>,
     admitted: Option<Admitted>,
     pub(super) held: Option<Buffered>,
+    pub(super) place: Option<Place>,
 }
 
 impl Record {
@@ -56,12 +58,30 @@ impl Record {
             problem: None,
             admitted: None,
             held: None,
+            place: None,
         }
     }
 
     /// Keeps the room that the request takes until its end.
     pub(super) fn admit(&mut self, admitted: Admitted) {
         self.admitted = Some(admitted);
+    }
+
+    /// Keeps room for more bytes than the request's until its end.
+    ///
+    /// # Errors
+    /// [`Problem::Overloaded`] where there is none.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Problem> {
+        let has_room = self.held.as_mut().is_none_or(|held| held.grow(bytes));
+        let shed = match &mut self.place {
+            _ if !has_room => Err(ShedReason::BufferedBytes),
+            Some(place) => place.grow(bytes),
+            None => Ok(()),
+        };
+        shed.map_err(|reason| {
+            self.shared.metrics.overload.sheds.inc(reason);
+            Problem::Overloaded
+        })
     }
 
     /// Notes how a lookup of the bundle went.

@@ -61,9 +61,10 @@ pub async fn read_body(
         None => None,
     };
     // A body of unknown length is charged at its bound: it may come to that.
-    let held = load.buffer(declared.unwrap_or(limit)).ok_or(BodyError::Overloaded)?;
+    let mut held = load.buffer(declared.unwrap_or(limit)).ok_or(BodyError::Overloaded)?;
     let whole = tokio::time::timeout(load.limits().body_read_timeout, collect(body, declared, limit));
     let bytes = whole.await.map_err(|_| BodyError::Incomplete)??;
+    held.shrink(bytes.len());
     Ok((bytes, held))
 }
 

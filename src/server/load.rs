@@ -116,6 +116,30 @@ impl Load {
     }
 }
 
+impl Buffered {
+    /// How many bytes it makes room for.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes room for more bytes, unless too many are held. They are counted either way.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let counts = &self.load.0;
+        let before = counts.buffered_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        before.saturating_add(bytes) <= counts.limits.buffered_bytes_max
+    }
+
+    /// Fewer bytes came than there is room for.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let excess = self.bytes.saturating_sub(bytes);
+        self.load.0.buffered_bytes.fetch_sub(excess, Ordering::Relaxed);
+        self.bytes -= excess;
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.0.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -163,8 +187,14 @@ mod tests {
         let held = load.buffer(60).unwrap();
         assert!(load.buffer(41).is_none());
         assert_eq!(load.buffered_bytes(), 60);
-        let _rest = load.buffer(40).unwrap();
+        let mut rest = load.buffer(40).unwrap();
         drop(held);
         assert_eq!(load.buffered_bytes(), 40);
+        assert!(rest.grow(60) && !rest.grow(1));
+        rest.shrink(10);
+        rest.shrink(20);
+        assert_eq!((load.buffered_bytes(), rest.bytes()), (10, 10));
+        drop(rest);
+        assert_eq!(load.buffered_bytes(), 0);
     }
 }

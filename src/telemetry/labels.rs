@@ -125,6 +125,34 @@ labels!(
         Altered = "altered",
     }
 );
+labels!(
+    /// Which bound a delivery was shed at.
+    ShedReason {
+        /// Deliveries under way, of all.
+        InFlight = "in-flight",
+        /// Bytes held, of all.
+        BufferedBytes = "buffered-bytes",
+        /// The organization's share.
+        Organization = "organization",
+        /// The destination's share.
+        Destination = "destination",
+        /// The organization's share of the destination's.
+        OrganizationAtDestination = "organization-at-destination",
+        /// Looks for tokens that are not known yet.
+        TokenLookups = "token-lookups",
+    }
+);
+labels!(
+    /// What the circuit of an endpoint became.
+    CircuitState {
+        /// Everything passes.
+        Closed = "closed",
+        /// Nothing passes.
+        Open = "open",
+        /// One delivery looks whether the endpoint is back.
+        HalfOpen = "half-open",
+    }
+);
 
 labels!(
     /// What kind of backend references are fetched from.

@@ -10,6 +10,7 @@ use prometheus::{
 
 use super::labels::{AuditFailure, BundleLookup, Handshake, Label, Listener, NoticeKind, NoticeOutcome, Outcome};
 use super::line_buffer::Drops;
+use super::overload_metrics::OverloadMetrics;
 use super::source_metrics::SourceMetrics;
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
@@ -115,6 +116,8 @@ pub struct Metrics {
     pub alerts: ByLabel<AlertKind, IntCounter>,
     /// What is fetched from other backends.
     pub sources: SourceMetrics,
+    /// What was shed, and which endpoints are left alone.
+    pub overload: OverloadMetrics,
     upstream_connections: IntCounter,
     upstream_reused: IntCounter,
     upstream_handshakes: ByLabel<Handshake, IntCounter>,
@@ -211,6 +214,7 @@ impl Metrics {
                 "kind",
             )?,
             sources: SourceMetrics::register(r)?,
+            overload: OverloadMetrics::register(r)?,
             upstream_connections: counter(
                 r,
                 "kiket_upstream_connections_total",
@@ -286,7 +290,7 @@ fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<In
     Ok(counter)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
     let gauge = IntGauge::new(name, help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)

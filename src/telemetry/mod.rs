@@ -7,9 +7,13 @@ pub mod labels;
 pub mod line_buffer;
 pub mod logging;
 pub mod metrics;
+pub mod overload_metrics;
 pub mod source_metrics;
 
 pub use delivery_line::DeliveryLine;
-pub use labels::{AuditFailure, BundleLookup, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, SourceBackend};
+pub use labels::{
+    AuditFailure, BundleLookup, CircuitState, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, ShedReason,
+    SourceBackend,
+};
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;

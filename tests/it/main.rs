@@ -55,6 +55,7 @@ mod monitoring;
 mod mutual_tls;
 mod no_leak;
 mod openbao;
+mod overload;
 mod payload_identity;
 mod policies;
 mod precedence;

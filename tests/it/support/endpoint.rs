@@ -66,7 +66,11 @@ impl Endpoint {
     }
 
     pub fn scripted(script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// One on a listener that was bound before.
+    pub fn on(listener: TcpListener, script: Script) -> Self {
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Ledger::default());
         let kept = Arc::clone(&received);

@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod external;
 pub mod gated_store;
 pub mod gsm;
+pub mod holding;
 pub mod http;
 pub mod instance;
 pub mod mailbox;
