@@ -201,7 +201,7 @@ impl Deliverer {
                 let is_unsent = error.take_message().is_some() || is_unprocessed(error.error());
                 let kind = match failure_kind(error.error()) {
                     // What was not processed may be sent again later, whatever word the endpoint used.
-                    FailureKind::Protocol if is_unsent => FailureKind::Unreachable,
+                    FailureKind::Protocol if is_unsent => FailureKind::Broken,
                     kind => kind,
                 };
                 let again = if is_unsent { Again::AtOnce } else { Again::No };
@@ -261,7 +261,7 @@ pub(super) fn failure_kind(error: &hyper::Error) -> FailureKind {
     } else if error.is_parse() {
         FailureKind::Protocol
     } else if io.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        FailureKind::Unreachable
+        FailureKind::Broken
     } else {
         FailureKind::Protocol
     }

@@ -1,8 +1,8 @@
 //! Whether an endpoint that failed again and again gets another delivery.
 //!
-//! A delivery counts once, however many attempts it took. Only what the endpoint did not answer counts: no connection, no
-//! TLS, nothing in time, or a connection that broke before an answer. An answer of any status, also one that is no HTTP,
-//! shows that it is there.
+//! A delivery counts once, however many attempts it took. What counts is that there was no connection, no TLS, or nothing
+//! in time. An answer of any status, also one that is no HTTP, shows that the endpoint is there. A connection that breaks
+//! shows neither: somebody took it, and what broke it may be this one payload, which others must not wait for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -135,7 +135,7 @@ const fn heard(failure: FailureKind) -> Heard {
     match failure {
         FailureKind::Unreachable | FailureKind::TlsFailed | FailureKind::Timeout => Heard::Failure,
         FailureKind::Protocol | FailureKind::Redirected | FailureKind::ResponseTooLarge => Heard::Answer,
-        FailureKind::Refused => Heard::Nothing, // nobody was asked
+        FailureKind::Broken | FailureKind::Refused => Heard::Nothing, // by the latter nobody was asked
     }
 }
 
@@ -155,6 +155,7 @@ mod tests {
         for (failure, opens) in [
             (None, false),
             (Some(FailureKind::Unreachable), true),
+            (Some(FailureKind::Broken), false),
             (Some(FailureKind::TlsFailed), true),
             (Some(FailureKind::Timeout), true),
             (Some(FailureKind::Protocol), false),

@@ -51,8 +51,10 @@ pub struct DeliveryFailure {
 /// What can go wrong between the sidecar and an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// No connection, or it broke before an answer. Retry later.
+    /// No connection. Retry later.
     Unreachable,
+    /// The connection broke before an answer, or within it. Retry later.
+    Broken,
     /// No TLS session. Retrying helps once a certificate is fixed.
     TlsFailed,
     /// An answer that is not HTTP, or not one that was asked for.
@@ -73,6 +75,7 @@ impl FailureKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
             Self::TlsFailed => "tls-failed",
             Self::Protocol => "protocol",
             Self::Redirected => "redirected",

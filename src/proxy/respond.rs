@@ -231,7 +231,7 @@ impl From<&DeliveryFailure> for Refusal {
 impl From<FailureKind> for Problem {
     fn from(kind: FailureKind) -> Self {
         match kind {
-            FailureKind::Unreachable => Self::EndpointUnreachable,
+            FailureKind::Unreachable | FailureKind::Broken => Self::EndpointUnreachable,
             FailureKind::TlsFailed => Self::EndpointTlsFailed,
             FailureKind::Protocol => Self::EndpointProtocolError,
             FailureKind::Redirected => Self::EndpointRedirected,

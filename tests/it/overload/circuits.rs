@@ -26,11 +26,16 @@ fn assert_left_alone(answer: &Answer, what: &str) {
     assert_eq!(status, Some("kiket; error=destination_unavailable"), "{what}");
 }
 
-/// An endpoint that does what the test says at the moment, and tells of each request.
-struct Moody {
-    endpoint: Endpoint,
+/// An endpoint that does what the test says at the moment, and tells of each request; to `/well` it is well, and to
+/// `/hang` it answers nothing. Two installations of one organization are there, so that both go through one circuit:
+/// `ins`, and `hasty`, whose deliveries may take a tenth of a second.
+struct Stage {
+    instance: Instance,
+    url: String,
     mood: Arc<Mutex<Mood>>,
     arrived: mpsc::Receiver<()>,
+    hung: Arc<Gate>,
+    _endpoint: Endpoint,
 }
 
 #[derive(Clone)]
@@ -42,17 +47,18 @@ enum Mood {
     Holds(Arc<Gate>),
 }
 
-impl Moody {
+impl Stage {
     fn start() -> Self {
-        let mood = Arc::new(Mutex::new(Mood::Answers(200)));
+        let (mood, hung) = (Arc::new(Mutex::new(Mood::Answers(200))), Arc::new(Gate::default()));
         let (arrival, arrived) = mpsc::channel();
-        let (now, arrival) = (Arc::clone(&mood), Mutex::new(arrival));
+        let (now, hangs, arrival) = (Arc::clone(&mood), Arc::clone(&hung), Mutex::new(arrival));
         let endpoint = Endpoint::scripted(Arc::new(move |received| {
+            let mood = match received.target.as_str() {
+                "/well" => Mood::Answers(200),
+                "/hang" => Mood::Holds(Arc::clone(&hangs)),
+                _ => now.lock().unwrap().clone(),
+            };
             let _ = arrival.lock().unwrap().send(()); // the test may be over
-            if received.target == "/well" {
-                return Some(answer(200, "", b"{}"));
-            }
-            let mood = now.lock().unwrap().clone();
             match mood {
                 Mood::Answers(status) => Some(answer(status, "Location: http://127.0.0.1:1/\r\n", b"{}")),
                 Mood::Breaks => None,
@@ -62,11 +68,30 @@ impl Moody {
                 }
             }
         }));
+        let (instance, url) = (started(&[]), endpoint.url());
+        tenant(&instance, "org", "ins", &url);
+        let callback = json!({"url": url, "timeout": 100});
+        instance.register("com.example.hasty", callback, json!({}));
+        install(&instance, "org", "hasty", "com.example.hasty");
         Self {
-            endpoint,
+            instance,
+            url,
             mood,
             arrived,
+            hung,
+            _endpoint: endpoint,
         }
+    }
+
+    /// One whose circuit was opened.
+    fn opened() -> Self {
+        let stage = Self::start();
+        for n in 1..=10 {
+            stage.fail(&n.to_string());
+        }
+        assert_left_alone(&stage.deliver(), "the eleventh");
+        stage.arrivals();
+        stage
     }
 
     fn is(&self, mood: Mood) {
@@ -87,20 +112,30 @@ impl Moody {
     fn arrivals(&self) -> usize {
         self.arrived.try_iter().count()
     }
+
+    fn deliver(&self) -> Answer {
+        self.instance.deliver("ins", b"{}")
+    }
+
+    /// A delivery that the endpoint does not answer in time.
+    fn fail(&self, what: &str) {
+        let failed = self.instance.connect().exchange(&to("hasty", "/hang"));
+        assert_problem(&failed, 504, "endpoint-timeout", true, what);
+    }
 }
 
-/// An instance with an installation `ins` at an endpoint whose circuit was opened.
-fn opened() -> (Instance, Moody) {
-    let (instance, endpoint) = (started(&[]), Moody::start());
-    tenant(&instance, "org", "ins", &endpoint.endpoint.url());
-    endpoint.is(Mood::Breaks);
-    for n in 1..=10 {
-        let failed = instance.deliver("ins", b"{}");
-        assert_problem(&failed, 502, "endpoint-unreachable", true, &n.to_string());
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.hung.open();
     }
-    assert_left_alone(&instance.deliver("ins", b"{}"), "the eleventh");
-    endpoint.arrivals();
-    (instance, endpoint)
+}
+
+fn to(installation: &str, path: &str) -> Vec<u8> {
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-Kiket-Installation-Id", installation),
+    ];
+    request("POST", path, &headers, b"{}")
 }
 
 #[test]
@@ -153,89 +188,90 @@ fn an_endpoint_that_refuses_connections_is_left_alone_until_it_is_back() {
 
 #[test]
 fn an_endpoint_that_hangs_is_left_alone() {
-    let (instance, endpoint) = (started(&[]), Moody::start());
-    let callback = json!({"url": endpoint.endpoint.url(), "timeout": 100});
-    instance.register("com.example.hangs", callback, json!({}));
-    install(&instance, "org", "ins", "com.example.hangs");
-    let gate = endpoint.holds();
-    for n in 1..=10 {
-        let failed = instance.deliver("ins", b"{}");
-        assert_problem(&failed, 504, "endpoint-timeout", true, &n.to_string());
+    let stage = Stage::start();
+    for n in 1..=9 {
+        stage.fail(&n.to_string());
     }
-    assert_left_alone(&instance.deliver("ins", b"{}"), "it hung ten times");
-    gate.open();
+    assert_eq!(stage.deliver().status, 200);
+    for n in 1..=10 {
+        stage.fail(&n.to_string());
+    }
+    assert_left_alone(&stage.deliver(), "it hung ten times in a row");
+    assert_left_alone(&stage.instance.deliver("hasty", b"{}"), "whichever installation it is");
 }
 
 #[test]
-fn what_an_endpoint_answers_never_counts() {
-    for (status, passed_on) in [(500, 500), (503, 503), (429, 429), (404, 404), (302, 502)] {
-        let (instance, endpoint) = (started(&[]), Moody::start());
-        tenant(&instance, "org", "ins", &endpoint.endpoint.url());
-        endpoint.is(Mood::Answers(status));
-        let mut client = instance.connect();
+fn what_an_endpoint_answers_never_counts_nor_does_a_connection_that_breaks() {
+    let broken = (Mood::Breaks, 502);
+    let answers = [(500, 500), (503, 503), (429, 429), (404, 404), (302, 502)];
+    let answers = answers.map(|(status, passed_on)| (Mood::Answers(status), passed_on));
+    let stage = Stage::start();
+    for (mood, status) in answers.into_iter().chain([broken]) {
+        stage.is(mood);
+        let mut client = stage.instance.connect();
         for n in 1..=60 {
-            assert_eq!(
-                client.exchange(&invocation("ins", b"{}")).status,
-                passed_on,
-                "{status} {n}"
-            );
+            assert_eq!(client.exchange(&invocation("ins", b"{}")).status, status, "{n}");
         }
-        assert_eq!(changes(&instance, "open"), 0);
+        assert_eq!(changes(&stage.instance, "open"), 0);
     }
 }
 
 #[test]
 fn half_of_twenty_deliveries_failed_and_never_ten_in_a_row() {
-    let (instance, endpoint) = (started(&[]), Moody::start());
-    tenant(&instance, "org", "ins", &endpoint.endpoint.url());
-    for n in 1..=20 {
-        let (mood, status) = [(Mood::Breaks, 502), (Mood::Answers(200), 200)][n % 2].clone();
-        endpoint.is(mood);
-        assert_eq!(instance.deliver("ins", b"{}").status, status, "{n}");
+    let stage = Stage::start();
+    for n in 1..=10 {
+        assert_eq!(stage.deliver().status, 200, "{n}");
+        stage.fail(&n.to_string());
     }
-    endpoint.is(Mood::Answers(200));
-    assert_left_alone(&instance.deliver("ins", b"{}"), "ten of twenty");
+    assert_left_alone(&stage.deliver(), "ten of twenty");
 }
 
 #[test]
 fn exactly_one_probe_passes_while_others_are_told_to_wait() {
-    let (instance, endpoint) = opened();
-    instance.clock.advance(10_000);
-    let gate = endpoint.holds();
-    let mut probe = instance.connect();
+    let stage = Stage::opened();
+    stage.instance.clock.advance(10_000);
+    let gate = stage.holds();
+    let mut probe = stage.instance.connect();
     probe.send(&invocation("ins", b"{}"));
-    endpoint.await_arrival();
+    stage.await_arrival();
     for n in 0..20 {
-        assert_left_alone(&instance.deliver("ins", b"{}"), &n.to_string());
-        instance.clock.advance(1_000); // also for longer than the circuit was open
+        assert_left_alone(&stage.deliver(), &n.to_string());
+        stage.instance.clock.advance(1_000); // also for longer than the circuit was open
     }
-    assert_eq!(endpoint.arrivals(), 0, "one probe only");
+    assert_eq!(stage.arrivals(), 0, "one probe only");
     gate.open();
     assert_eq!(probe.answer().status, 200);
-    assert_eq!(instance.deliver("ins", b"{}").status, 200);
-    assert_eq!(endpoint.arrivals(), 1);
+    assert_eq!(stage.deliver().status, 200);
+    assert_eq!(stage.arrivals(), 1);
 }
 
 #[test]
-fn a_probe_that_its_dispatcher_gave_up_makes_room_for_the_next() {
-    let (instance, endpoint) = opened();
-    instance.clock.advance(10_000);
-    let gate = endpoint.holds();
-    let mut probe = instance.connect();
+fn a_probe_that_tells_nothing_makes_room_for_the_next() {
+    let stage = Stage::opened();
+    stage.instance.clock.advance(10_000);
+    let gate = stage.holds();
+    let mut probe = stage.instance.connect();
     probe.send(&invocation("ins", b"{}"));
-    endpoint.await_arrival();
-    assert_left_alone(&instance.deliver("ins", b"{}"), "while it is out");
+    stage.await_arrival();
+    assert_left_alone(&stage.deliver(), "while it is out");
     drop(probe);
-    await_metric(&instance, "kiket_in_flight", 0);
+    await_metric(&stage.instance, "kiket_in_flight", 0);
     gate.open();
-    assert_eq!(instance.deliver("ins", b"{}").status, 200);
-    assert_eq!((metric(&instance, OPEN), changes(&instance, "closed")), (0, 1));
+    stage.is(Mood::Breaks);
+    assert_eq!(stage.deliver().status, 502);
+    assert_eq!(metric(&stage.instance, OPEN), 1);
+    stage.is(Mood::Answers(500));
+    assert_eq!(stage.deliver().status, 500, "an answer closes it, whatever it says");
+    assert_eq!(
+        (metric(&stage.instance, OPEN), changes(&stage.instance, "closed")),
+        (0, 1)
+    );
 }
 
 #[test]
 fn a_large_body_is_not_read_for_an_endpoint_that_is_left_alone() {
-    let (instance, _endpoint) = opened();
-    let mut client = instance.connect();
+    let stage = Stage::opened();
+    let mut client = stage.instance.connect();
     client.send(
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\
           X-Kiket-Installation-Id: ins\r\nContent-Length: 100000\r\n\r\n",
@@ -245,32 +281,23 @@ fn a_large_body_is_not_read_for_an_endpoint_that_is_left_alone() {
 
 #[test]
 fn what_one_organization_makes_fail_stays_open_for_others_and_a_change_forgets_nothing() {
-    let (instance, endpoint) = opened();
-    install(&instance, "another", "theirs", "com.example.ins");
-    let well = request(
-        "POST",
-        "/well",
-        &[
-            ("Content-Type", "application/json"),
-            ("X-Kiket-Installation-Id", "theirs"),
-        ],
-        b"{}",
+    let stage = Stage::opened();
+    let instance = &stage.instance;
+    install(instance, "another", "theirs", "com.example.ins");
+    assert_eq!(
+        instance.connect().exchange(&to("theirs", "/well")).status,
+        200,
+        "another organization's"
     );
-    assert_eq!(instance.connect().exchange(&well).status, 200, "another organization's");
     // A bundle that is built anew, and another installation of the same organization, find what is known.
-    let url = endpoint.endpoint.url();
-    instance.register(
-        "com.example.ins",
-        json!({"url": url, "secret_keys": ["NEW"]}),
-        json!({}),
-    );
+    let callback = json!({"url": stage.url, "secret_keys": ["NEW"]});
+    instance.register("com.example.ins", callback, json!({}));
     instance.set("organization", "org", "NEW", "a new value");
-    install(&instance, "org", "more", "com.example.ins");
+    install(instance, "org", "more", "com.example.ins");
     for id in ["ins", "more"] {
         assert_left_alone(&instance.deliver(id, b"{}"), id);
     }
     // Another path below the same host is another destination.
-    tenant(&instance, "org", "elsewhere", &format!("{url}/elsewhere"));
-    endpoint.is(Mood::Answers(200));
+    tenant(instance, "org", "elsewhere", &format!("{}/elsewhere", stage.url));
     assert_eq!(instance.deliver("elsewhere", b"{}").status, 200);
 }
