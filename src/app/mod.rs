@@ -29,7 +29,7 @@ use crate::config::{Config, Listen, SecretFileError};
 use crate::crypto::keyring::{Keyring, KeyringError};
 use crate::delivery::identity::IdentityError;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
-use crate::egress::{ExchangerError, Resolver, RootsError, SystemResolver};
+use crate::egress::{ExchangerError, Resolver, RootsError, SharedLookups, SystemResolver};
 use crate::external;
 use crate::keys::{Keks, KeksError};
 use crate::notify::mail::MailSettingsError;
@@ -206,10 +206,10 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         graceful: Default::default(),
         immediate: shutdown.hard().clone(),
     };
-    let resolver = setup
-        .resolver
-        .clone()
-        .unwrap_or_else(|| Arc::new(SystemResolver::new(control.handle().clone())));
+    let resolver = setup.resolver.clone().unwrap_or_else(|| {
+        let system = Arc::new(SystemResolver::new(control.handle().clone()));
+        Arc::new(SharedLookups::new(system, control.handle().clone()))
+    });
     let (planes, notices) = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
     let workers = planes.serve(sockets, &closing, control.handle())?;
     control.spawn(feed::follow(

@@ -12,6 +12,6 @@ pub use classify::{AllowList, Refusal, classify};
 pub use dial::{DialError, Egress};
 pub use https::{Answer, ExchangeError, Exchanger, ExchangerError, SecretBytes};
 pub use registered::{DestinationPolicy, DestinationRefused};
-pub use resolve::{Resolver, SystemResolver};
+pub use resolve::{Resolver, SharedLookups, SystemResolver};
 pub use roots::RootsError;
 pub use trust::{BadAuthority, Trust, certificates};
