@@ -17,6 +17,7 @@ pub mod problem;
 pub mod provider;
 pub mod reference;
 pub mod resolution;
+pub mod runtime_token;
 pub mod scope;
 pub mod secret;
 pub mod share;

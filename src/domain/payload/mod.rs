@@ -8,5 +8,5 @@ mod scan;
 mod splice;
 
 pub use fragment::fragment;
-pub use scan::{DEPTH_MAX, Scan, ScanError, Stated, scan};
+pub use scan::{DEPTH_MAX, Scan, ScanError, Stated, scan, scan_with_token};
 pub use splice::{Enriched, splice};

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use crate::domain::runtime_token::PresentedToken;
+
 mod classes;
 mod grammar;
 mod lanes;
@@ -51,6 +53,8 @@ pub struct Stated<'a> {
     pub extension_id: Option<Cow<'a, str>>,
     /// As above.
     pub product_installation_id: Option<Cow<'a, str>>,
+    /// `authentication.runtime_token`, which [`scan_with_token`] alone reads.
+    pub runtime_token: Option<PresentedToken<'a>>,
 }
 
 /// Why a payload is refused. Carries nothing of it; sending it again does not help.
@@ -95,12 +99,32 @@ impl ScanError {
 /// # Errors
 /// [`ScanError`].
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    read(body, Reads::Ids)
+}
+
+/// The same, and in the same pass reads the text `runtime_token` of the object `authentication`: both become members
+/// that the sidecar reads, with what that means for duplicates and types. Null is as good as not there, for either.
+///
+/// # Errors
+/// [`ScanError`].
+pub fn scan_with_token(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    read(body, Reads::IdsAndToken)
+}
+
+/// Which members are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Ids,
+    IdsAndToken,
+}
+
+fn read(body: &[u8], reads: Reads) -> Result<Scan<'_>, ScanError> {
     if body.len() >= PLANES_FROM
-        && let Some(found) = planes::scan(body)
+        && let Some(found) = planes::scan(body, reads)
     {
         return Ok(found);
     }
-    scalar::scan(body)
+    scalar::scan(body, reads)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ScanError, Stated};
+use super::{Reads, ScanError, Stated};
 
 /// A string as it stands between its quotes.
 pub(super) struct RawString<'a> {
@@ -10,15 +10,28 @@ pub(super) struct RawString<'a> {
     pub(super) is_escaped: bool,
 }
 
+impl<'a> RawString<'a> {
+    /// The text that it stands for; `None` with a lone surrogate, which is no text.
+    pub(super) fn text(&self) -> Option<Cow<'a, str>> {
+        if self.is_escaped {
+            unescape(self.raw).map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(self.raw))
+        }
+    }
+}
+
 /// What a top-level member is to the sidecar.
 pub(super) enum Member {
     /// Nothing.
     Data,
-    /// One that it reads.
+    /// An id that it reads.
     Read(Read),
+    /// The object that holds the runtime token.
+    Authentication,
 }
 
-/// The members that the sidecar reads.
+/// The ids that the sidecar reads.
 #[derive(Clone, Copy)]
 pub(super) enum Read {
     Id,
@@ -30,21 +43,15 @@ pub(super) enum Read {
 }
 
 impl Member {
-    pub(super) fn named(name: &RawString<'_>) -> Result<Self, ScanError> {
-        if !may_matter(name.raw.as_bytes()) {
+    pub(super) fn named(name: &RawString<'_>, reads: Reads) -> Result<Self, ScanError> {
+        if !may_matter(name.raw.as_bytes(), reads) {
             return Ok(Self::Data);
         }
-        let unescaped;
-        let name = if name.is_escaped {
-            // A name with a lone surrogate equals no name that matters.
-            let Some(text) = unescape(name.raw) else {
-                return Ok(Self::Data);
-            };
-            unescaped = text;
-            unescaped.as_str()
-        } else {
-            name.raw
+        // A name with a lone surrogate equals no name that matters.
+        let Some(name) = name.text() else {
+            return Ok(Self::Data);
         };
+        let name = &*name;
         if folds_to(name, "secrets") || folds_to(name, "secret_status") {
             return Err(ScanError::Reserved);
         }
@@ -55,6 +62,7 @@ impl Member {
             "project_id" => Self::Read(Read::Project),
             "extension_id" => Self::Read(Read::Extension),
             "product_installation_id" => Self::Read(Read::Product),
+            "authentication" if reads == Reads::IdsAndToken => Self::Authentication,
             _ => Self::Data,
         })
     }
@@ -74,10 +82,20 @@ impl Read {
 }
 
 /// What was read of a payload's top level so far.
-#[derive(Default)]
 pub(super) struct ReadMembers<'a> {
+    pub(super) reads: Reads,
     pub(super) seen: Seen,
     pub(super) stated: Stated<'a>,
+}
+
+impl ReadMembers<'_> {
+    pub(super) fn none(reads: Reads) -> Self {
+        Self {
+            reads,
+            seen: Seen::default(),
+            stated: Stated::default(),
+        }
+    }
 }
 
 /// Which members were read already, also those that were null.
@@ -86,7 +104,14 @@ pub(super) struct Seen(u8);
 
 impl Seen {
     pub(super) fn first(&mut self, read: Read) -> bool {
-        let bit = 1 << read as u8;
+        self.first_bit(1 << read as u8)
+    }
+
+    pub(super) fn first_authentication(&mut self) -> bool {
+        self.first_bit(1 << 7)
+    }
+
+    fn first_bit(&mut self, bit: u8) -> bool {
         let is_first = self.0 & bit == 0;
         self.0 |= bit;
         is_first
@@ -94,7 +119,7 @@ impl Seen {
 }
 
 /// Whether a name that starts like this can be one that is read or reserved: a cheap answer that errs towards yes.
-pub(super) fn may_matter(name: &[u8]) -> bool {
+pub(super) fn may_matter(name: &[u8], reads: Reads) -> bool {
     // Any character can be escaped, and the long s starts with 0xC5.
     matches!(
         name,
@@ -105,7 +130,7 @@ pub(super) fn may_matter(name: &[u8]) -> bool {
             | [b'o', b'r', ..]
             | [b'p', b'r', ..]
             | [b's' | b'S', b'e' | b'E', ..]
-    )
+    ) || (reads == Reads::IdsAndToken && matches!(name, [b'a', b'u' | b'\\', ..]))
 }
 
 /// Whether a name equals an ASCII name in lower case under Unicode simple case folding. Beside the capitals only the
@@ -123,7 +148,7 @@ fn folds_to(name: &str, lower: &str) -> bool {
 }
 
 /// The text that an escaped string stands for; `None` with a lone surrogate, which is no text.
-pub(super) fn unescape(raw: &str) -> Option<String> {
+fn unescape(raw: &str) -> Option<String> {
     let mut quoted = String::with_capacity(raw.len() + 2);
     quoted.push('"');
     quoted.push_str(raw);

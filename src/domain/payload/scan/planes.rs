@@ -4,7 +4,6 @@
 //! Blocks go through the questions by the chunk: strings, scalars, neighbours, nesting, literals, names. Whatever is
 //! not well is left to the scalar twin, so that there is one place that names the fault.
 
-use super::Scan;
 use super::classes::Bytes;
 use super::grammar::{Grammar, GrammarFound};
 use super::lanes::{BLOCK_BYTES, Block, Cpu, OnLanes, Planes, Words};
@@ -13,26 +12,27 @@ use super::nesting::{Nesting, TopLevel};
 use super::scalar::Scanner;
 use super::scalars::{Scalars, ScalarsFound, are_literals};
 use super::strings::{Strings, StringsFound};
+use super::{Reads, Scan};
 
 /// The blocks that go through a step together, so that the processor works on several at a time. After a chunk a broken
 /// rule is acted on.
 const CHUNK_BLOCKS: usize = 4;
 
 /// Reads a whole payload; `None` if there is anything to say against it, or this processor cannot.
-pub(super) fn scan(body: &[u8]) -> Option<Scan<'_>> {
-    Cpu::best()?.run(Payload(body))
+pub(super) fn scan(body: &[u8], reads: Reads) -> Option<Scan<'_>> {
+    Cpu::best()?.run(Payload(body, reads))
 }
 
-/// A whole payload.
-pub(super) struct Payload<'a>(pub(super) &'a [u8]);
+/// A whole payload, and what is read of it.
+pub(super) struct Payload<'a>(pub(super) &'a [u8], pub(super) Reads);
 
 impl<'a> OnLanes for Payload<'a> {
     type Output = Option<Scan<'a>>;
 
     #[inline(always)]
     fn run<W: Words>(self) -> Self::Output {
-        let Self(body) = self;
-        let mut members = Members::new(simdutf8::basic::from_utf8(body).ok()?);
+        let Self(body, reads) = self;
+        let mut members = Members::new(simdutf8::basic::from_utf8(body).ok()?, reads);
         let is_empty = members.scanner.is_empty_object().ok()?;
         let (blocks, rest) = body.as_chunks::<BLOCK_BYTES>();
         let last = padded(rest);
@@ -167,11 +167,11 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(text: &'a str, reads: Reads) -> Self {
         Self {
             body: text.as_bytes(),
             scanner: Scanner::new(text),
-            found: ReadMembers::default(),
+            found: ReadMembers::none(reads),
         }
     }
 
@@ -186,7 +186,7 @@ impl<'a> Members<'a> {
                 for offset in ones(top_level.names(*names, *opening, *closing)) {
                     let quote = at + offset;
                     let name = self.body.get(quote + 1..).unwrap_or_default();
-                    if may_matter(name) {
+                    if may_matter(name, self.found.reads) {
                         self.scanner.member_at(quote, &mut self.found).ok()?;
                     }
                 }

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::member::{Member, RawString, ReadMembers, unescape};
-use super::{DEPTH_MAX, Scan, ScanError};
+use super::member::{Member, RawString, ReadMembers};
+use super::{DEPTH_MAX, Reads, Scan, ScanError};
+use crate::domain::runtime_token::PresentedToken;
 
 /// Reads a whole payload.
-pub(super) fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+pub(super) fn scan(body: &[u8], reads: Reads) -> Result<Scan<'_>, ScanError> {
     let text = simdutf8::basic::from_utf8(body).map_err(|_| ScanError::Malformed)?;
     let mut scanner = Scanner::new(text);
-    let scan = scanner.document()?;
+    let scan = scanner.document(reads)?;
     scanner.skip_space();
     if scanner.at == body.len() {
         Ok(scan)
@@ -35,8 +36,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<Scan<'a>, ScanError> {
-        let mut read = ReadMembers::default();
+    fn document(&mut self, reads: Reads) -> Result<Scan<'a>, ScanError> {
+        let mut read = ReadMembers::none(reads);
         if self.is_empty_object()? {
             let insert_at = self.at;
             self.at += 1;
@@ -48,7 +49,7 @@ impl<'a> Scanner<'a> {
         }
         loop {
             if !self.member(&mut read)? {
-                self.value()?;
+                self.value(1)?;
             }
             self.skip_space();
             let end = self.at;
@@ -66,7 +67,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes the outermost object's brace and goes to what follows: whether that is the closing one.
+    /// Takes an object's brace and goes to what follows: whether that is the closing one.
     pub(super) fn is_empty_object(&mut self) -> Result<bool, ScanError> {
         self.skip_space();
         self.expect(b'{')?;
@@ -82,11 +83,8 @@ impl<'a> Scanner<'a> {
 
     /// A top-level member's name and colon, and its value if the sidecar reads it; whether it did.
     fn member(&mut self, read: &mut ReadMembers<'a>) -> Result<bool, ScanError> {
-        let name = self.string()?;
-        self.skip_space();
-        self.expect(b':')?;
-        self.skip_space();
-        match Member::named(&name)? {
+        let name = self.name()?;
+        match Member::named(&name, read.reads)? {
             Member::Data => Ok(false),
             Member::Read(member) => {
                 if !read.seen.first(member) {
@@ -95,13 +93,21 @@ impl<'a> Scanner<'a> {
                 *member.of(&mut read.stated) = self.stated_value()?;
                 Ok(true)
             }
+            Member::Authentication => {
+                if !read.seen.first_authentication() {
+                    return Err(ScanError::Duplicate);
+                }
+                read.stated.runtime_token = self.authentication()?;
+                Ok(true)
+            }
         }
     }
 
-    /// A member's value, with everything in it. The stack of open containers is one bit each: 1 for an object.
-    fn value(&mut self) -> Result<(), ScanError> {
+    /// A value in a container of this depth, with everything in it. The stack of open containers is one bit each: 1 for
+    /// an object.
+    fn value(&mut self, within: u32) -> Result<(), ScanError> {
         let mut open: u128 = 0;
-        let mut depth: u32 = 1;
+        let mut depth = within;
         loop {
             // A value starts here.
             match self.next()? {
@@ -136,7 +142,7 @@ impl<'a> Scanner<'a> {
             }
             // A value ended here.
             loop {
-                if depth == 1 {
+                if depth == within {
                     return Ok(());
                 }
                 self.skip_space();
@@ -160,28 +166,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// A member's name, its colon and the space around it.
-    fn name(&mut self) -> Result<(), ScanError> {
-        self.string()?;
+    fn name(&mut self) -> Result<RawString<'a>, ScanError> {
+        let name = self.string()?;
         self.skip_space();
         self.expect(b':')?;
         self.skip_space();
-        Ok(())
+        Ok(name)
     }
 
     /// The value of a member that is read.
     fn stated_value(&mut self) -> Result<Option<Cow<'a, str>>, ScanError> {
         let start = self.at;
         match self.next()? {
-            b'"' => {
-                let string = self.string_tail()?;
-                if string.is_escaped {
-                    unescape(string.raw)
-                        .map(|text| Some(Cow::Owned(text)))
-                        .ok_or(ScanError::WrongType)
-                } else {
-                    Ok(Some(Cow::Borrowed(string.raw)))
-                }
-            }
+            b'"' => self.string_tail()?.text().map(Some).ok_or(ScanError::WrongType),
             b'n' => self.literal(b"ull").map(|()| None),
             first @ (b'-' | b'0'..=b'9') => {
                 self.number_tail(first)?;
@@ -195,11 +192,57 @@ impl<'a> Scanner<'a> {
             }
             b't' | b'f' | b'{' | b'[' => {
                 self.at = start;
-                self.value()?; // malformed beats wrong
+                self.value(1)?; // malformed beats wrong
                 Err(ScanError::WrongType)
             }
             _ => Err(ScanError::Malformed),
         }
+    }
+
+    /// The object that holds the runtime token: goes through its members, and reads that one.
+    fn authentication(&mut self) -> Result<Option<PresentedToken<'a>>, ScanError> {
+        if self.peek() != Some(b'{') {
+            return self.null_or_wrong(1).map(|()| None);
+        }
+        let depth = deeper(1)?;
+        if self.is_empty_object()? {
+            self.at += 1;
+            return Ok(None);
+        }
+        let mut token = None;
+        let mut is_read = false;
+        loop {
+            let name = self.name()?.text();
+            if name.as_deref() == Some("runtime_token") {
+                if std::mem::replace(&mut is_read, true) {
+                    return Err(ScanError::Duplicate);
+                }
+                token = self.token(depth)?;
+            } else {
+                self.value(depth)?;
+            }
+            self.skip_space();
+            match self.next()? {
+                b',' => self.skip_space(),
+                b'}' => return Ok(token),
+                _ => return Err(ScanError::Malformed),
+            }
+        }
+    }
+
+    fn token(&mut self, depth: u32) -> Result<Option<PresentedToken<'a>>, ScanError> {
+        if self.peek() != Some(b'"') {
+            return self.null_or_wrong(depth).map(|()| None);
+        }
+        let text = self.string()?.text().ok_or(ScanError::WrongType)?;
+        Ok(Some(PresentedToken::new(text)))
+    }
+
+    /// A value that is of the wrong type unless it is null. Malformed beats wrong.
+    fn null_or_wrong(&mut self, within: u32) -> Result<(), ScanError> {
+        let is_null = self.peek() == Some(b'n');
+        self.value(within)?;
+        if is_null { Ok(()) } else { Err(ScanError::WrongType) }
     }
 
     fn string(&mut self) -> Result<RawString<'a>, ScanError> {

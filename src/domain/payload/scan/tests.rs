@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 
 use super::*;
-use twins::verdict_of_all;
+use twins::{verdict_of_all, verdict_with_token};
 
 mod operations;
 mod portable;
@@ -171,6 +171,109 @@ fn stated_ids_are_read_as_text_integer_or_nothing() {
     ] {
         assert_eq!(verdict(twice), Err(ScanError::Duplicate), "{twice}");
     }
+}
+
+/// Long enough for the fast twin, with what is read after a token and before it.
+fn vouched(authentication: &str) -> [String; 3] {
+    let filler = format!("\"a\":[\"{}\"]", "x".repeat(600));
+    [
+        format!("{{\"authentication\" : {authentication}}}"),
+        format!("{{{filler},\"authentication\":{authentication},\"id\":1}}"),
+        format!("{{\"id\":1,\"\\u0061uthentication\":{authentication}, {filler}}}"),
+    ]
+}
+
+#[test]
+fn a_runtime_token_is_read_where_it_is_asked_for_and_nowhere_else() {
+    for (authentication, token) in [
+        (r#"{"runtime_token":"a.b-c_d.e"}"#, Some("a.b-c_d.e")),
+        (
+            r#"{ "scopes" : [ {"runtime_token":"x"} , 1 ] , "runtime_token" : "t" , "z":{} } "#,
+            Some("t"),
+        ),
+        (r#"{"runtime\u005ftoken":"\u0074\/"}"#, Some("t/")),
+        (r#"{"a":{"runtime_token":"x"},"runtime_token":null}"#, None),
+        (r#"{"RUNTIME_TOKEN":"x","runtime_tokens":["x"]}"#, None),
+        ("{}", None),
+        (" { } ", None),
+        ("null", None),
+    ] {
+        for text in vouched(authentication) {
+            let found = verdict_with_token(text.as_bytes()).unwrap();
+            let read = found.stated.runtime_token.as_ref().map(PresentedToken::as_str);
+            assert_eq!(read, token, "{text}");
+            let unread = verdict_of_all(text.as_bytes()).unwrap();
+            assert_eq!(unread.stated.runtime_token, None, "{text}");
+            assert_eq!((unread.insert_at, unread.stated.id), (found.insert_at, found.stated.id));
+        }
+    }
+    let deeper = format!(
+        "{{\"a\":{{\"authentication\":{{\"runtime_token\":\"x\"}}}},\"runtime_token\":\"x\",\"b\":\"{}\"}}",
+        "x".repeat(600)
+    );
+    assert_eq!(verdict_with_token(deeper.as_bytes()).unwrap().stated, Stated::default());
+}
+
+#[test]
+fn what_surrounds_a_runtime_token_is_held_to_the_rules_of_members_that_are_read() {
+    for (authentication, fault) in [
+        (r#"{"runtime_token":"a","runtime_token":"a"}"#, ScanError::Duplicate),
+        (
+            r#"{"runtime_token":null,"runtime\u005ftoken":"a"}"#,
+            ScanError::Duplicate,
+        ),
+        (r#"null,"authentication":null"#, ScanError::Duplicate),
+        (r#"{},"\u0061uthentication":{}"#, ScanError::Duplicate),
+        (r#"{"runtime_token":1}"#, ScanError::WrongType),
+        (r#"{"runtime_token":["a"]}"#, ScanError::WrongType),
+        (r#"{"runtime_token":true}"#, ScanError::WrongType),
+        (r#"{"runtime_token":"\ud800"}"#, ScanError::WrongType),
+        (r#""a.b.c""#, ScanError::WrongType),
+        ("[]", ScanError::WrongType),
+        ("7", ScanError::WrongType),
+        ("false", ScanError::WrongType),
+    ] {
+        for text in vouched(authentication) {
+            assert_eq!(verdict_with_token(text.as_bytes()).map(drop), Err(fault), "{text}");
+            assert_eq!(verdict_of_all(text.as_bytes()).map(drop), Ok(()), "{text}");
+        }
+    }
+    for authentication in [
+        "{",
+        r#"{"runtime_token"}"#,
+        r#"{"runtime_token":}"#,
+        r#"{"runtime_token":"a",}"#,
+        r#"{"runtime_token":"a" "b":1}"#,
+        r#"{"runtime_token":"a"]"#,
+        r#"{,}"#,
+        r#"{"a":tru}"#,
+        "nul",
+        "nulll",
+        "{\"runtime_token\":\"\t\"}",
+    ] {
+        for text in vouched(authentication) {
+            for verdict in [verdict_with_token, verdict_of_all] {
+                assert_eq!(verdict(text.as_bytes()).map(drop), Err(ScanError::Malformed), "{text}");
+            }
+        }
+    }
+    let nested = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+    for text in vouched(&nested(126)) {
+        assert_eq!(verdict_with_token(text.as_bytes()).map(drop), Ok(()));
+    }
+    for text in vouched(&nested(127)) {
+        assert_eq!(verdict_with_token(text.as_bytes()).map(drop), Err(ScanError::TooDeep));
+    }
+}
+
+#[test]
+fn a_presented_token_is_not_printed() {
+    let found = verdict_with_token(br#"{"authentication":{"runtime_token":"canary"}}"#).unwrap();
+    let printed = format!("{found:?}");
+    assert!(
+        printed.contains("PresentedToken(..)") && !printed.contains("canary"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -6,23 +6,37 @@ use super::super::grammar::GrammarFound;
 use super::super::lanes::{Cpu, Width};
 use super::super::nesting::Nesting;
 use super::super::planes::Payload;
-use super::super::{Scan, ScanError, scalar, scan};
+use super::super::{Reads, Scan, ScanError, read, scalar};
 use super::portable::{self, Portable};
 use super::{json, judged};
 
 /// The scalar twin's verdict, which the others share: all vector instructions that this machine has, and none.
 pub(super) fn verdict_of_all(body: &[u8]) -> Result<Scan<'_>, ScanError> {
-    let verdict = scalar::scan(body);
+    verdict_reading(body, Reads::Ids)
+}
+
+/// The same where the runtime token is read, too.
+pub(super) fn verdict_with_token(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    verdict_reading(body, Reads::IdsAndToken)
+}
+
+fn verdict_reading(body: &[u8], reads: Reads) -> Result<Scan<'_>, ScanError> {
+    let verdict = scalar::scan(body, reads);
     let text = || String::from_utf8_lossy(body);
-    assert_eq!(scan(body), verdict, "{}", text());
+    assert_eq!(read(body, reads), verdict, "{}", text());
     let fine = verdict.as_ref().ok();
     // Slow, and where there are vector instructions, long bodies are theirs.
     if body.len() < 1100 || Cpu::best().is_none() {
-        assert_eq!(portable::run(Payload(body)).as_ref(), fine, "portable: {}", text());
+        assert_eq!(
+            portable::run(Payload(body, reads)).as_ref(),
+            fine,
+            "portable: {}",
+            text()
+        );
     }
     for width in [Width::Avx2, Width::Avx512] {
         if let Some(cpu) = Cpu::with(width) {
-            let found = cpu.run(Payload(body));
+            let found = cpu.run(Payload(body, reads));
             assert_eq!(found.as_ref(), fine, "{width:?}: {}", text());
         }
     }
@@ -432,7 +446,7 @@ proptest! {
 
     #[test]
     fn members_are_read_alike_wherever_they_are(body in object_with_names()) {
-        let _ = verdict_of_all(body.as_bytes());
+        let _ = (verdict_of_all(body.as_bytes()), verdict_with_token(body.as_bytes()));
     }
 
     #[test]
@@ -464,7 +478,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_judged_alike(bytes in prop::collection::vec(prop::sample::select(b"{}[]:,\"\\ 1\xc3\x80".to_vec()), 0..1500)) {
-        let _ = verdict_of_all(&bytes);
+        let _ = (verdict_of_all(&bytes), verdict_with_token(&bytes));
         let _ = verdict_of_all(&[b"{\"a\":[", &bytes[..]].concat());
     }
 }
