@@ -13,7 +13,7 @@
 //! | 0 | [`domain`] | rules and records: scopes, manifests, resolution, the payload's scan and splice |
 //! | 1 | [`clock`] [`config`] [`crypto`] [`guard`] [`shutdown`] [`telemetry`] | what everything stands on |
 //! | 2 | [`egress`] [`server`] [`store`] | the guarded way out, the listeners, the rows |
-//! | 3 | [`audit`] [`delivery`] [`external`] [`keys`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends; which keys seal |
+//! | 3 | [`audit`] [`delivery`] [`external`] [`issuer`] [`keys`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends; who vouches for invocations; which keys seal |
 //! | 4 | [`registry`] [`secrets`] | use cases over extensions, installations and their secrets |
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
 //! | 6 | [`admin`] [`proxy`] [`notify`] | control plane, data plane, and who is told of what happened |
@@ -33,6 +33,7 @@
 //! | one strict pass over the JSON: installation, stated ids, splice point | [`domain::payload`] |
 //! | look the installation up | [`bundles`] |
 //! | (cold, on the control runtime: build) | [`registry`] and [`secrets::resolve`] → [`store`], [`crypto`]; [`secrets::sources`] → [`external`] |
+//! | (where asked for) hold the runtime token against its issuer's keys and the record | [`issuer`] |
 //! | take a place within the organization's and the endpoint's share; pass the endpoint's circuit | `proxy::room` → [`delivery::Lane`] |
 //! | splice: the body, the fragment, the rest of the body | [`domain::payload`] |
 //! | sign, fresh at every attempt | [`crypto::signature`] |
@@ -68,6 +69,7 @@ pub mod domain;
 pub mod egress;
 pub mod external;
 pub mod guard;
+pub mod issuer;
 pub mod keys;
 pub mod manual;
 pub mod notify;

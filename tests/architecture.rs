@@ -11,7 +11,7 @@ const TIERS: &[&[&str]] = &[
     &["domain"],
     &["clock", "config", "crypto", "shutdown", "telemetry", "guard"],
     &["egress", "store", "server"],
-    &["external", "delivery", "audit", "keys"],
+    &["external", "delivery", "audit", "issuer", "keys"],
     &["secrets", "registry"],
     &["bundles"],
     &["proxy", "admin", "notify"],

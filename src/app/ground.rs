@@ -16,6 +16,7 @@ use crate::domain::audit::Actor;
 use crate::egress::{AllowList, DestinationPolicy, Egress, Resolver, Trust, roots};
 use crate::external::{External, Machine};
 use crate::guard;
+use crate::issuer::{Issuer, IssuerSettings};
 use crate::keys::Keks;
 use crate::notify::Sources;
 use crate::proxy::{self, DeliveryIds, DispatcherAuth, EchoPolicy, StoredTokens};
@@ -171,17 +172,35 @@ impl Ground {
         }
     }
 
+    /// Who has to vouch for invocations, where the settings ask for that.
+    pub(super) fn issuer(&self, config: &Config, egress: &Arc<Egress>) -> Result<Option<Arc<Issuer>>, StartError> {
+        let Some(url) = &config.runtime_token_jwks_url else {
+            return Ok(None);
+        };
+        let settings = IssuerSettings {
+            name: config.runtime_token_issuer.clone(),
+            jwks_url: url.clone(),
+            max_stale: config.max_stale,
+            allow_http: config.dangerous_allow_http,
+        };
+        let (trust, clock) = (Trust::new(Arc::clone(&self.roots)), Arc::clone(&self.clock));
+        let issuer = Issuer::new(&settings, Arc::clone(egress), &trust, clock, Arc::clone(&self.metrics))?;
+        Ok(Some(Arc::new(issuer)))
+    }
+
     /// What all workers share.
     pub(super) fn data_plane(
         &self,
         config: &Config,
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
+        issuer: Option<Arc<Issuer>>,
         (load, log, echoes): (Load, LogHandle, Echoes),
         runtime: &Handle,
     ) -> Result<Arc<proxy::Shared>, StartError> {
         Ok(Arc::new(proxy::Shared {
             auth: dispatcher_auth(config, &self.keyring, tokens, runtime)?,
+            issuer,
             bundles: bundles.clone(),
             clock: Arc::clone(&self.clock),
             load,

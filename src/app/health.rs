@@ -15,6 +15,7 @@ use crate::bundles::{Bundles, StoreContact};
 use crate::config::Role;
 use crate::delivery::DeliveryCounts;
 use crate::guard;
+use crate::issuer::{Issuer, KeysHeld};
 use crate::server::Load;
 use crate::telemetry::metrics::UpstreamTotals;
 use crate::telemetry::{Listener, Metrics};
@@ -37,6 +38,7 @@ pub(super) struct Health {
     pub(super) bundles: Bundles,
     pub(super) upstream: Arc<DeliveryCounts>,
     pub(super) contact: Arc<StoreContact>,
+    pub(super) issuer: Option<Arc<Issuer>>,
 }
 
 #[derive(Serialize)]
@@ -50,9 +52,36 @@ struct Readiness {
     /// What is done meanwhile; there only while the store is away.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
+    /// What is held of the keys of runtime tokens; there only where tokens are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_token_keys: Option<TokenKeys>,
     guards: serde_json::Map<String, serde_json::Value>,
     /// Whether memory can reach a disk by way of swap.
     swap: &'static str,
+}
+
+#[derive(Serialize)]
+struct TokenKeys {
+    /// `fresh`; `stale` while the issuer does not answer and the last ones are used; `unavailable` while none may be used
+    /// and every delivery is answered 503.
+    state: &'static str,
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+}
+
+impl From<KeysHeld> for TokenKeys {
+    fn from(held: KeysHeld) -> Self {
+        Self {
+            state: match (held.are_usable, held.is_failing) {
+                (true, false) => "fresh",
+                (true, true) => "stale",
+                (false, _) => "unavailable",
+            },
+            count: held.count,
+            age_seconds: held.age.map(|age| age.as_secs()),
+        }
+    }
 }
 
 impl Health {
@@ -72,6 +101,13 @@ impl Health {
         self.metrics
             .store_silent_seconds
             .set(i64::try_from(self.contact.silence().as_secs()).unwrap_or(i64::MAX));
+        if let Some(keys) = self.issuer.as_ref().map(|issuer| issuer.keys()) {
+            let (gauges, age) = (&self.metrics.runtime_tokens, keys.age.unwrap_or_default());
+            gauges.keys.set(to_gauge(if keys.are_usable { keys.count } else { 0 }));
+            gauges
+                .keys_age_seconds
+                .set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        }
         let counts = self.upstream.totals();
         self.metrics.set_upstream(UpstreamTotals {
             connections: counts.connections,
@@ -101,9 +137,11 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let store_up = health.metrics.store_up.get() == 1;
+    let token_keys = health.issuer.as_ref().map(|issuer| TokenKeys::from(issuer.keys()));
     let phase = health.phase.load(Ordering::Relaxed);
     let (code, status) = if phase == Phase::Serving as u8 {
-        (StatusCode::OK, if store_up { "ready" } else { "degraded" })
+        let is_whole = store_up && token_keys.as_ref().is_none_or(|keys| keys.state == "fresh");
+        (StatusCode::OK, if is_whole { "ready" } else { "degraded" })
     } else if phase == Phase::Draining as u8 {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else {
@@ -125,6 +163,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
                 "what is in memory is delivered until max_stale; the rest is answered 503 store-unavailable"
             }
         }),
+        runtime_token_keys: token_keys,
         guards,
         swap: guard::swap().name(),
     };

@@ -110,6 +110,9 @@ pub enum StartError {
     /// The REST API's certificate or key cannot be used.
     #[error(transparent)]
     AdminTls(#[from] TlsFileError),
+    /// The keys of runtime tokens can never be fetched.
+    #[error("runtime_token_jwks_url: {0}")]
+    Issuer(#[from] ExchangerError),
     /// The settings for mail cannot be used.
     #[error(transparent)]
     Mail(#[from] MailSettingsError),

@@ -21,6 +21,7 @@ use crate::config::{self, Role};
 use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
 use crate::domain::audit::Actor;
 use crate::egress::{AllowList, Egress, Resolver};
+use crate::issuer::Issuer;
 use crate::keys::Keks;
 use crate::proxy::{self, Proxy};
 use crate::registry::Tokens;
@@ -46,6 +47,7 @@ pub(super) struct Planes {
     health: Arc<Health>,
     recorder: Arc<Recorder>,
     echo_log: EchoLog,
+    issuer: Option<Arc<Issuer>>,
     drain_grace: Duration,
 }
 
@@ -120,6 +122,10 @@ pub(super) fn build(
         Arc::clone(&ground.keyring),
         Arc::clone(&ground.clock),
     ));
+    let issuer = match config.role.delivers() {
+        true => ground.issuer(&config, &egress)?,
+        false => None,
+    };
     let health = Arc::new(Health {
         phase: AtomicU8::new(Phase::Starting as u8),
         role: config.role,
@@ -128,6 +134,7 @@ pub(super) fn build(
         bundles: bundles.clone(),
         upstream: Arc::clone(&counts),
         contact: Arc::clone(&ground.contact),
+        issuer: issuer.clone(),
     });
     let notices = if config.role.administers() {
         notices::build(&config, ground.shared_with_notices(&bundles, &egress, &counts))?
@@ -145,7 +152,7 @@ pub(super) fn build(
     );
     let data = match config.role.delivers() {
         true => Some(DataPlane {
-            shared: ground.data_plane(&config, &bundles, &tokens, (load, log, echoes), runtime)?,
+            shared: ground.data_plane(&config, &bundles, &tokens, issuer.clone(), (load, log, echoes), runtime)?,
             egress,
             limits: DeliveryLimits {
                 response_bytes_max: config.response_bytes_max,
@@ -167,6 +174,7 @@ pub(super) fn build(
         health,
         recorder: ground.recorder,
         echo_log,
+        issuer,
         drain_grace: config.drain_grace,
     };
     Ok((planes, notices))
@@ -194,6 +202,9 @@ impl Planes {
         let health = TowerToHyperService::new(health::router(Arc::clone(&self.health)));
         let (listener, end) = (sockets.metrics.0, closing.immediate.clone());
         runtime.spawn(serve_exchanges(listener, None, health, CONTROL_CONNECTIONS_MAX, end));
+        if let Some(issuer) = &self.issuer {
+            runtime.spawn(Arc::clone(issuer).run(closing.immediate.clone()));
+        }
         runtime.spawn(sweep(
             self.bundles.clone(),
             Arc::clone(&self.tokens),

@@ -49,6 +49,8 @@ pub const SETTINGS: &[&str] = &[
     "workers",
     "max_stale",
     "bundle_idle",
+    "runtime_token_jwks_url",
+    "runtime_token_issuer",
     "signature_prefix",
     "echo_policy",
     "drain_grace",

@@ -90,6 +90,10 @@ pub struct Config {
     pub max_stale: Duration,
     /// For bundles that nobody asks for.
     pub bundle_idle: Duration,
+    /// Where the keys of runtime tokens are published; no token is asked for where `None`.
+    pub runtime_token_jwks_url: Option<Destination>,
+    /// Who issues runtime tokens.
+    pub runtime_token_issuer: String,
     /// How the Kiket signature is written.
     pub signature_prefix: SignaturePrefix,
     /// What becomes of answers that give a value back.
@@ -220,6 +224,8 @@ impl Config {
             workers: layers.get("workers", values::workers)?,
             max_stale: layers.get("max_stale", values::duration)?,
             bundle_idle: layers.get("bundle_idle", values::duration)?,
+            runtime_token_jwks_url: layers.optional("runtime_token_jwks_url", values::destination)?,
+            runtime_token_issuer: layers.get("runtime_token_issuer", values::issuer)?,
             signature_prefix: layers.get("signature_prefix", values::signature_prefix)?,
             echo_policy: layers.get("echo_policy", values::echo_policy)?,
             drain_grace: layers.get("drain_grace", values::duration)?,
@@ -280,6 +286,13 @@ impl Config {
             return Err(ConfigError::Rule {
                 setting: "gsm_url",
                 reason: "the machine's token would cross the network readable; name an https URL",
+            });
+        }
+        let jwks_url = self.runtime_token_jwks_url.as_ref();
+        if jwks_url.is_some_and(|url| url.scheme == Scheme::Http) && !self.dangerous_allow_http {
+            return Err(ConfigError::Rule {
+                setting: "runtime_token_jwks_url",
+                reason: "whoever is on the way could put their own keys there; name an https URL",
             });
         }
         if self.smtp_url.is_some() && self.smtp_from.is_none() {
@@ -371,6 +384,21 @@ mod tests {
         assert_eq!(rule(&[("admin_listen", "0.0.0.0:8081"), cert, key]), None);
         assert_eq!(rule(&[cert]), Some("admin_tls_cert_file"));
         assert_eq!(rule(&[key]), Some("admin_tls_cert_file"));
+    }
+
+    #[test]
+    fn runtime_tokens_are_not_asked_for_unless_their_keys_can_be_fetched_safely() {
+        let config = Config::with(&[]).unwrap();
+        assert!(config.runtime_token_jwks_url.is_none());
+        assert_eq!(config.runtime_token_issuer, "kiket.dev");
+        let url = |url| ("runtime_token_jwks_url", url);
+        assert_eq!(rule(&[url("https://kiket.dev/.well-known/jwks.json")]), None);
+        assert_eq!(rule(&[url("http://127.0.0.1/keys")]), Some("runtime_token_jwks_url"));
+        assert_eq!(
+            rule(&[url("http://127.0.0.1/keys"), ("dangerous_allow_http", "true")]),
+            None
+        );
+        assert!(Config::with(&[("runtime_token_issuer", "")]).is_err());
     }
 
     #[test]

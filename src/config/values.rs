@@ -266,6 +266,14 @@ pub(super) fn smtp_url(text: &str) -> Parsed<SmtpUrl> {
     parsed().ok_or("`smtps://host` or `smtp://host`, with a port where it is another, without a user name")
 }
 
+pub(super) fn issuer(name: &str) -> Parsed<String> {
+    if name.is_empty() || name.contains(char::is_control) {
+        Err("a name of one line, for example `kiket.dev`")
+    } else {
+        Ok(name.to_owned())
+    }
+}
+
 pub(super) fn text(text: &str) -> Parsed<String> {
     if text.contains(char::is_control) {
         Err("a text of one line")

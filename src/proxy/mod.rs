@@ -24,13 +24,15 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::audit::{Echoes, Recorder, Stranger};
-use crate::bundles::{BuildError, Bundle, Bundles, Ready, Standing};
+use crate::bundles::{BuildError, Bundle, Bundles, Obstacle, Ready, Standing};
 use crate::clock::Clock;
 use crate::crypto::signature::message_id;
 use crate::delivery::{Delivered, Deliverer, DeliveryFailure, Outbound};
 use crate::domain::id::InstallationId;
-use crate::domain::payload::{Enriched, Stated, scan, splice};
+use crate::domain::installation::Installation;
+use crate::domain::payload::{Enriched, Stated, scan, scan_with_token, splice};
 use crate::domain::problem::Problem;
+use crate::issuer::Issuer;
 use crate::server::{self, BodyError, Load};
 use crate::telemetry::{BundleLookup, LogHandle, Metrics, ShedReason};
 
@@ -51,6 +53,8 @@ const RESOLVE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Shared {
     /// Who may deliver.
     pub auth: DispatcherAuth,
+    /// Who has to vouch for invocations, where the operator asks for that.
+    pub issuer: Option<Arc<Issuer>>,
     /// What warm deliveries need.
     pub bundles: Bundles,
     /// Wall time, for signatures.
@@ -94,10 +98,15 @@ impl Proxy {
                 return Err(refusal);
             }
         };
-        let scanned = scan(&invocation)?;
+        let scanned = match &self.shared.issuer {
+            Some(_) => scan_with_token(&invocation)?,
+            None => scan(&invocation)?,
+        };
         let id = invocation::installation_id(&head.headers, &scanned.stated)?;
         let bundle = self.bundle(&id, record).await?;
-        let ready = addressed(&bundle, &scanned.stated, &admitted)?;
+        let (installation, readiness) = addressed(&bundle, &scanned.stated, &admitted)?;
+        self.check_token(&scanned.stated, installation, record).await?;
+        let ready = readiness.as_ref().map_err(Refusal::from)?;
         self.check_identity(ready)?;
         let passage = self.make_way(ready, record)?;
         let message_id = ready
@@ -162,6 +171,21 @@ impl Proxy {
         let found = found?;
         record.bundle = Some(Arc::clone(&found.bundle));
         Ok(found.bundle)
+    }
+
+    /// Holds an invocation's runtime token against its issuer's keys and the record, where that is asked for.
+    async fn check_token(
+        &self,
+        stated: &Stated<'_>,
+        installation: &Installation,
+        record: &mut Record,
+    ) -> Result<(), Refusal> {
+        let Some(issuer) = &self.shared.issuer else {
+            return Ok(());
+        };
+        let verdict = issuer.check(stated.runtime_token.as_ref(), installation).await;
+        record.token_check = Some(verdict);
+        verdict.problem().map_or(Ok(()), |problem| Err(problem.into()))
     }
 
     /// A certificate that ended since the bundle was built is not shown to anyone.
@@ -234,8 +258,13 @@ impl server::Service for Proxy {
     }
 }
 
-/// Whether an installation may get this invocation, and what a delivery to it uses.
-fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>, admitted: &Admitted) -> Result<&'a Ready, Refusal> {
+/// The installation that an invocation is addressed to and agrees with, and what a delivery to it uses, or what stands
+/// in its way. Conflicts are told here; what else stands in the way is told to whoever is vouched for.
+fn addressed<'a>(
+    bundle: &'a Bundle,
+    stated: &Stated<'_>,
+    admitted: &Admitted,
+) -> Result<(&'a Installation, &'a Result<Ready, Obstacle>), Refusal> {
     let Standing::Installed {
         installation,
         readiness,
@@ -245,7 +274,10 @@ fn addressed<'a>(bundle: &'a Bundle, stated: &Stated<'_>, admitted: &Admitted) -
     };
     admitted.covers(&installation.organization)?;
     invocation::hold_against(stated, installation)?;
-    readiness.as_ref().map_err(Refusal::from)
+    match readiness.as_ref().map_err(Refusal::from) {
+        Err(conflict) if conflict.is_conflict() => Err(conflict),
+        Ok(_) | Err(_) => Ok((installation, readiness)),
+    }
 }
 
 /// Takes the rest of a refused body off the wire beside the answer. A dispatcher that waits for `100 Continue` sends

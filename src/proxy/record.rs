@@ -9,6 +9,7 @@ use super::Shared;
 use crate::bundles::{Bundle, Standing};
 use crate::delivery::Place;
 use crate::domain::problem::Problem;
+use crate::domain::runtime_token::TokenVerdict;
 use crate::server::{Admitted, Buffered};
 use crate::telemetry::{BundleLookup, DeliveryLine, Metrics, Outcome, ShedReason};
 
@@ -27,6 +28,7 @@ pub(super) struct Record {
     pub(super) id: DeliveryId,
     pub(super) trace_id: Option<TraceId>,
     pub(super) bundle: Option<Arc<Bundle>>,
+    pub(super) token_check: Option<TokenVerdict>,
     resolve: Option<Duration>,
     upstream: Option<Duration>,
     pub(super) attempts: u32,
@@ -48,6 +50,7 @@ impl Record {
             id: shared.ids.next(),
             trace_id: None,
             bundle: None,
+            token_check: None,
             resolve: None,
             upstream: None,
             attempts: 0,
@@ -152,6 +155,7 @@ impl Drop for Record {
             host: ready.map(|ready| ready.route.host()),
             outcome: self.outcome,
             error: self.problem,
+            token_check: self.token_check,
             status: self.status,
             keys_injected: ready.map_or(0, |ready| ready.keys_injected),
             keys_missing: ready.map_or(0, |ready| ready.keys_missing),

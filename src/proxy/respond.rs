@@ -30,6 +30,13 @@ pub(super) struct Refusal {
     missing: Vec<SecretKey>,
 }
 
+impl Refusal {
+    /// Whether the invocation contradicts the registry (409), which comes before most else.
+    pub(super) const fn is_conflict(&self) -> bool {
+        self.problem.status() == 409
+    }
+}
+
 /// The body of an answer: a problem's, or the endpoint's as it arrives.
 pub struct ProxyBody(Inner);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::labels::Outcome;
 use super::logging::LogFormat;
 use crate::domain::problem::Problem;
+use crate::domain::runtime_token::TokenVerdict;
 use crate::domain::scope::ScopeHits;
 use crate::domain::time::Timestamp;
 
@@ -29,6 +30,8 @@ pub struct DeliveryLine<'a> {
     pub outcome: Outcome,
     /// What the dispatcher was told instead of the endpoint's answer.
     pub error: Option<Problem>,
+    /// How the check of its runtime token ended, where one is asked for.
+    pub token_check: Option<TokenVerdict>,
     /// The status that the dispatcher was given.
     pub status: Option<u16>,
     /// How many keys were injected.
@@ -83,6 +86,7 @@ impl DeliveryLine<'_> {
         }
         fields.text("outcome", self.outcome.name());
         fields.text_if("error", self.error.map(Problem::name));
+        fields.text_if("token_check", self.token_check.map(TokenVerdict::name));
         if let Some(status) = self.status {
             fields.number("status", u64::from(status));
         }
@@ -259,6 +263,7 @@ mod tests {
             host: Some("ext.example.com"),
             outcome: Outcome::Failed,
             error: Some(Problem::EndpointTimeout),
+            token_check: Some(TokenVerdict::Valid),
             status: Some(504),
             keys_injected: 2,
             keys_missing: 1,
@@ -286,6 +291,7 @@ mod tests {
         let object: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(object["installation_id"], "a b\"\u{1b}");
         assert_eq!(object["error"], "endpoint-timeout");
+        assert_eq!(object["token_check"], "valid");
         assert_eq!(object["scope_hits"]["project"], 1);
         assert_eq!(object["resolve_ms"], 1.07);
         assert_eq!(object["mtls"], true);

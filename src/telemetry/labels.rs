@@ -3,6 +3,7 @@
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 use crate::domain::provider::FetchOutcome;
+use crate::domain::runtime_token::TokenVerdict;
 
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
@@ -164,6 +165,32 @@ labels!(
     }
 );
 
+labels!(
+    /// How a fetch of an issuer's keys ended.
+    KeyFetch {
+        /// With a key set.
+        Fetched = "fetched",
+        /// The issuer's address must not be reached.
+        Refused = "refused",
+        /// No connection, or it broke.
+        Unreachable = "unreachable",
+        /// No TLS session.
+        TlsFailed = "tls-failed",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// With a redirect, which is never followed.
+        Redirected = "redirected",
+        /// What came is not HTTP, or coded.
+        Protocol = "protocol",
+        /// More came than accepted.
+        TooLarge = "too-large",
+        /// With another status than 200.
+        Status = "status",
+        /// What came is no key set.
+        NoKeySet = "no-key-set",
+    }
+);
+
 impl Label for FetchOutcome {
     const ALL: &'static [Self] = &Self::ALL;
     fn word(self) -> &'static str {
@@ -175,6 +202,16 @@ impl Label for FetchOutcome {
 }
 
 impl Label for AlertKind {
+    const ALL: &'static [Self] = Self::ALL;
+    fn word(self) -> &'static str {
+        self.name()
+    }
+    fn position(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for TokenVerdict {
     const ALL: &'static [Self] = Self::ALL;
     fn word(self) -> &'static str {
         self.name()

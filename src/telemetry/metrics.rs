@@ -12,6 +12,7 @@ use super::labels::{AuditFailure, BundleLookup, Handshake, Label, Listener, Noti
 use super::line_buffer::Drops;
 use super::overload_metrics::OverloadMetrics;
 use super::source_metrics::SourceMetrics;
+use super::token_metrics::TokenMetrics;
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 use crate::domain::time::Timestamp;
@@ -118,6 +119,8 @@ pub struct Metrics {
     pub sources: SourceMetrics,
     /// What was shed, and which endpoints are left alone.
     pub overload: OverloadMetrics,
+    /// What is seen of runtime tokens.
+    pub runtime_tokens: TokenMetrics,
     upstream_connections: IntCounter,
     upstream_reused: IntCounter,
     upstream_handshakes: ByLabel<Handshake, IntCounter>,
@@ -215,6 +218,7 @@ impl Metrics {
             )?,
             sources: SourceMetrics::register(r)?,
             overload: OverloadMetrics::register(r)?,
+            runtime_tokens: TokenMetrics::register(r)?,
             upstream_connections: counter(
                 r,
                 "kiket_upstream_connections_total",

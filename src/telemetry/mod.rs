@@ -9,11 +9,12 @@ pub mod logging;
 pub mod metrics;
 pub mod overload_metrics;
 pub mod source_metrics;
+pub mod token_metrics;
 
 pub use delivery_line::DeliveryLine;
 pub use labels::{
-    AuditFailure, BundleLookup, CircuitState, Handshake, Listener, NoticeKind, NoticeOutcome, Outcome, ShedReason,
-    SourceBackend,
+    AuditFailure, BundleLookup, CircuitState, Handshake, KeyFetch, Listener, NoticeKind, NoticeOutcome, Outcome,
+    ShedReason, SourceBackend,
 };
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;
