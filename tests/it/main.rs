@@ -64,6 +64,8 @@ mod refreshes;
 mod refusals;
 mod retries;
 mod rotation_webhooks;
+mod runtime_token_keys;
+mod runtime_tokens;
 mod secret_audit;
 mod signatures;
 mod store_contract;

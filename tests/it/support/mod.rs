@@ -16,6 +16,7 @@ pub mod gsm;
 pub mod holding;
 pub mod http;
 pub mod instance;
+pub mod issuer;
 pub mod mailbox;
 pub mod memory;
 pub mod openbao;
