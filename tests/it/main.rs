@@ -65,6 +65,7 @@ mod refusals;
 mod retries;
 mod rotation_webhooks;
 mod runtime_token_keys;
+mod runtime_token_traces;
 mod runtime_tokens;
 mod secret_audit;
 mod signatures;

@@ -6,86 +6,13 @@ use serde_json::{Value, json};
 use super::support::endpoint::Endpoint;
 use super::support::http::{once, request};
 use super::support::instance::Instance;
-use super::support::issuer::{Draft, Issuer, SigningKey, carrying, encoded};
+use super::support::issuer::{Issuer, SigningKey, carrying, encoded};
 use super::support::problem::assert_problem;
-
-/// An installation `ins` that is delivered to where the issuer vouches for it.
-struct Stage {
-    key: SigningKey,
-    issuer: Issuer,
-    instance: Instance,
-    endpoint: Endpoint,
-}
-
-impl Stage {
-    fn with(settings: &[(&str, &str)]) -> Self {
-        let key = SigningKey::new("key-1");
-        let issuer = Issuer::publishing(&[&key]);
-        let (instance, endpoint) = (issuer.instance(settings), Endpoint::start());
-        instance.simple(&endpoint.url());
-        instance.set("organization", "org", "KEY", "secret-value-0123456789");
-        Self {
-            key,
-            issuer,
-            instance,
-            endpoint,
-        }
-    }
-
-    fn draft(&self) -> Draft {
-        Draft::of(&self.key, &self.instance)
-    }
-
-    fn good(&self) -> String {
-        self.draft().sign(&self.key)
-    }
-
-    fn status(&self, token: &str) -> u16 {
-        self.instance.deliver("ins", &carrying(token)).status
-    }
-
-    /// The good token passes, the bad one does not, and the log and the metric alone say why.
-    fn refuses(&self, verdict: &str, what: &str, token: &str) {
-        assert_eq!(self.status(&self.good()), 200, "{what}: the control");
-        let before = (
-            self.endpoint.received().len(),
-            self.counted(verdict),
-            self.logged(verdict),
-        );
-        let refused = self.instance.deliver("ins", &carrying(token));
-        assert_problem(&refused, 403, "runtime-token-invalid", false, what);
-        let said = String::from_utf8_lossy(&refused.body).into_owned();
-        assert!(said.contains("does not verify, or does not fit"), "{said}");
-        let after = (
-            self.endpoint.received().len(),
-            self.counted(verdict),
-            self.logged(verdict),
-        );
-        assert_eq!(
-            after,
-            (before.0, before.1 + 1, before.2 + 1),
-            "{what}: {}",
-            self.instance.log()
-        );
-    }
-
-    /// Checks that ended so.
-    fn counted(&self, verdict: &str) -> usize {
-        let name = format!("kiket_runtime_token_checks_total{{verdict=\"{verdict}\"}} ");
-        let metrics = self.instance.metrics();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-        line.expect("every verdict is counted from the start").parse().unwrap()
-    }
-
-    fn logged(&self, verdict: &str) -> usize {
-        let lines = self.instance.lines();
-        lines.iter().filter(|line| line["token_check"] == verdict).count()
-    }
-}
+use super::support::vouched::Vouched;
 
 #[test]
 fn an_invocation_that_is_vouched_for_is_delivered_as_it_came() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let body = carrying(&stage.good());
     assert_eq!(stage.instance.deliver("ins", &body).status, 200);
     let received = stage.endpoint.last();
@@ -119,7 +46,7 @@ fn without_the_setting_no_token_is_looked_at() {
 
 #[test]
 fn an_invocation_without_a_token_is_refused_and_one_with_two_is_malformed() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let good = stage.good();
     for body in [
         json!({}),
@@ -149,7 +76,7 @@ fn an_invocation_without_a_token_is_refused_and_one_with_two_is_malformed() {
 
 #[test]
 fn a_token_that_is_signed_by_anybody_or_anyhow_else_is_refused() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let (good, draft, key) = (stage.good(), stage.draft(), &stage.key);
     let mallory = SigningKey::new("key-1");
     let (message, signature) = good.rsplit_once('.').unwrap();
@@ -214,7 +141,7 @@ fn a_token_that_is_signed_by_anybody_or_anyhow_else_is_refused() {
 
 #[test]
 fn a_header_that_brings_a_key_or_points_to_one_is_refused_even_over_a_good_signature() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let elsewhere = Issuer::publishing(&[&SigningKey::new("key-1")]);
     let mallory = SigningKey::new("key-1");
     for (name, value) in [
@@ -242,7 +169,7 @@ fn a_header_that_brings_a_key_or_points_to_one_is_refused_even_over_a_good_signa
 
 #[test]
 fn what_is_no_jwt_or_can_be_read_in_two_ways_is_refused() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let (good, draft, key) = (stage.good(), stage.draft(), &stage.key);
     let (header, claims) = (draft.header.to_string(), draft.claims.to_string());
     let parts: Vec<&str> = good.split('.').collect();
@@ -328,7 +255,7 @@ fn what_is_no_jwt_or_can_be_read_in_two_ways_is_refused() {
 
 #[test]
 fn a_token_counts_from_its_beginning_to_its_end_and_thirty_seconds_around() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let (draft, key) = (stage.draft(), &stage.key);
     let now = draft.claims["iat"].as_u64().unwrap();
     let at = |name: &str, seconds: u64| draft.clone().claim(name, json!(seconds)).sign(key);
@@ -364,11 +291,11 @@ fn a_token_counts_from_its_beginning_to_its_end_and_thirty_seconds_around() {
 
 #[test]
 fn a_token_of_another_issuer_or_of_none_is_refused() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     for iss in ["Kiket.dev", "kiket.dev.example.com", "https://kiket.dev", ""] {
         stage.refuses("issuer", iss, &stage.draft().claim("iss", json!(iss)).sign(&stage.key));
     }
-    let own = Stage::with(&[("runtime_token_issuer", "https://kiket.example.com")]);
+    let own = Vouched::with(&[("runtime_token_issuer", "https://kiket.example.com")]);
     let token = own
         .draft()
         .claim("iss", json!("https://kiket.example.com"))
@@ -380,7 +307,7 @@ fn a_token_of_another_issuer_or_of_none_is_refused() {
 
 #[test]
 fn a_token_is_refused_from_its_first_byte_too_many() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let padded = |head: usize, claim: usize| {
         let draft = stage.draft().head("own", json!("x".repeat(head)));
         draft.claim("filler", json!("x".repeat(claim))).sign(&stage.key)
@@ -400,7 +327,7 @@ fn a_token_is_refused_from_its_first_byte_too_many() {
 
 #[test]
 fn a_token_vouches_for_the_installation_that_its_ids_are_of_and_for_no_other() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let (instance, key) = (&stage.instance, &stage.key);
     let install = |id: &str, organization: &str, project: &str, product: Value| {
         let new = json!({
@@ -514,7 +441,7 @@ fn a_token_vouches_for_the_installation_that_its_ids_are_of_and_for_no_other() {
 
 #[test]
 fn conflicts_are_told_before_a_bad_token_and_missing_secrets_after() {
-    let stage = Stage::with(&[]);
+    let stage = Vouched::with(&[]);
     let (instance, bad) = (&stage.instance, carrying("bad"));
     instance.register(
         "com.example.needy",

@@ -33,3 +33,4 @@ pub mod terminal;
 pub mod tls_endpoint;
 pub mod trace;
 pub mod vault;
+pub mod vouched;
