@@ -112,6 +112,38 @@ fn floods_of_several_tenants_leave_room_for_one_who_comes_new() {
 }
 
 #[test]
+fn an_endpoint_that_many_organizations_deliver_to_takes_no_more_than_its_share() {
+    let Stage { instance, slow, .. } = stage(&[ROOM]);
+    let mut held = hold(&instance, "slow", &slow, FLOOD);
+    // 80 % of what is left of twenty, each; and whoever has none yet gets one while there is one.
+    for (n, takes) in [3, 1].into_iter().enumerate() {
+        let installation = format!("more-{n}");
+        install(&instance, &installation, &installation, "com.example.slow");
+        held.extend(hold(&instance, &installation, &slow, takes));
+    }
+    install(&instance, "last", "last", "com.example.slow");
+    assert_shed(&instance.deliver("last", b"{}"), "the twenty-first");
+    assert_eq!(sheds(&instance, "destination"), 1);
+    assert_eq!(instance.deliver("other", b"{}").status, 200);
+}
+
+#[test]
+fn an_organization_with_many_slow_endpoints_takes_no_more_than_its_share() {
+    let (instance, quick) = (started(&[ROOM]), Endpoint::start());
+    tenant(&instance, "quiet", "other", &quick.url());
+    let slow: Vec<_> = (0..4).map(|_| Holding::start()).collect();
+    let mut held = Vec::new();
+    for (n, (slow, takes)) in slow.iter().zip([16, 9, 5, 2]).enumerate() {
+        let installation = format!("flood-{n}");
+        tenant(&instance, "flooding", &installation, &slow.url());
+        held.extend(hold(&instance, &installation, slow, takes));
+    }
+    assert_shed(&instance.deliver("flood-3", b"{}"), "the thirty-third");
+    assert_eq!(sheds(&instance, "organization"), 1);
+    assert_eq!(instance.deliver("other", b"{}").status, 200);
+}
+
+#[test]
 fn a_flood_that_goes_on_and_on_is_shed_without_a_failure_of_another_tenant() {
     let Stage { instance, slow, quick } = stage(&[("in_flight_max", "200")]);
     let _held = hold(&instance, "slow", &slow, 80);
