@@ -183,6 +183,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::DestinationRefused(error) => {
                 Self::with_detail(ApiProblem::DestinationRefused, error.to_string())
             }
+            RegistryError::NotAsSeen => Self::with_detail(ApiProblem::Conflict, error.to_string()),
             RegistryError::RequiredMissing(missing) => Self {
                 missing,
                 ..ApiProblem::RequiredSecretsMissing.into()

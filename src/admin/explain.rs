@@ -54,7 +54,7 @@ pub(super) async fn explain(
             &caller.asker(),
             &registered.installation,
             registered.partner_defaults,
-            &registered.manifest.demand(),
+            &registered.demand(),
             only.as_ref(),
         )
         .await?;
@@ -63,6 +63,7 @@ pub(super) async fn explain(
         installation_id: id.to_string(),
         organization_id: registered.installation.organization.to_string(),
         cache_age_ms: control.bundles.age_millis(&id),
+        awaiting_consent: (&registered.awaiting()).into(),
         data: explanations
             .iter()
             .map(|explanation| ExplanationObject::at(explanation, now))

@@ -194,7 +194,7 @@ fn in_field(field: &'static str) -> impl Fn(IdError) -> ApiError {
     move |error| ApiError::field(field, error)
 }
 
-fn object(status: StatusCode, installed: &Installed) -> Response {
+pub(super) fn object(status: StatusCode, installed: &Installed) -> Response {
     let version = installed.installation.version;
     (
         status,

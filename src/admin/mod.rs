@@ -3,6 +3,7 @@
 mod alerts;
 mod audit;
 mod auth;
+mod consents;
 mod error;
 mod explain;
 mod extensions;
@@ -134,6 +135,8 @@ fn routes() -> (Router<Control>, utoipa::openapi::OpenApi) {
             installations::patch,
             installations::uninstall
         ))
+        .routes(routes!(consents::confirm_destination))
+        .routes(routes!(consents::accept_keys))
         .routes(routes!(tokens::list, tokens::make))
         .routes(routes!(tokens::remove))
         .routes(routes!(keys::list))

@@ -147,6 +147,18 @@ const OPERATIONS: &[(&str, &str, Action, Success)] = &[
         Action::InstallationDelete,
         Success::ByUseCase,
     ),
+    (
+        "POST",
+        "/marketplace/installations/{id}/confirm-destination",
+        Action::DestinationConfirm,
+        Success::ByUseCase,
+    ),
+    (
+        "POST",
+        "/marketplace/installations/{id}/accept-keys",
+        Action::KeyAccept,
+        Success::ByUseCase,
+    ),
     ("GET", "/tokens", Action::TokenList, Success::Here),
     ("POST", "/tokens", Action::TokenCreate, Success::ByUseCase),
     ("DELETE", "/tokens/{id}", Action::TokenDelete, Success::ByUseCase),

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use super::error::{ApiError, ApiProblem};
 
+mod consent;
 mod explain;
 mod extension;
 mod installation;
@@ -27,6 +28,7 @@ mod report;
 mod secret;
 mod token;
 
+pub(super) use consent::{AcceptInput, AwaitingObject, ConfirmInput};
 pub(super) use explain::{ExplanationObject, ExplanationsObject};
 pub(super) use extension::ExtensionObject;
 pub(super) use installation::{InstallInput, InstallationObject, InstalledObject, PatchInput};
@@ -118,6 +120,28 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         }
         let bytes = body(request, state).await?;
         parse(&bytes).map(Body)
+    }
+}
+
+/// A JSON body that may be left out, or be `null`.
+pub(super) struct MaybeBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_json = media_type(request.headers()) == "application/json";
+        let bytes = body(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !is_json {
+            return Err(ApiError::with_detail(
+                ApiProblem::MediaType,
+                "Content-Type is application/json",
+            ));
+        }
+        parse::<Option<T>>(&bytes).map(|body| Self(body.unwrap_or_default()))
     }
 }
 

@@ -34,6 +34,7 @@ use crate::external;
 use crate::keys::{Keks, KeksError};
 use crate::notify::mail::MailSettingsError;
 use crate::proxy::NoRandomness;
+use crate::registry;
 use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
 use crate::shutdown::Shutdown;
 use crate::store::{self, OpenError, SharedStore, StoreError, Watched};
@@ -203,6 +204,10 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
     let position = control.block_on(feed::position(&store))?;
     let actor = instance();
     control.block_on(store.record(vec![lifecycle(&actor, &*setup.clock, Action::InstanceStart)]))?;
+    if role.administers() {
+        let now = setup.clock.now();
+        control.block_on(registry::adopt_consents(&store, &setup.keyring, &actor, now))?;
+    }
     let (clock, log) = (Arc::clone(&setup.clock), setup.log.clone());
     let shutdown = Shutdown::new();
     let closing = Closing {

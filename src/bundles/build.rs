@@ -174,7 +174,14 @@ impl Builder {
         let Some(destination) = &registered.destination else {
             return Ok(Err(Obstacle::NoDestination));
         };
-        let demand = registered.manifest.demand();
+        let awaiting = registered.awaiting();
+        for finding in registry::findings(registered, &awaiting) {
+            self.secrets.raise(finding, self.clock.now().0); // once; most were raised by what changed
+        }
+        if awaiting.destination.is_some() {
+            return Ok(Err(Obstacle::DestinationUnconfirmed));
+        }
+        let demand = registered.demand();
         if demand.handshake.is_some() && destination.scheme == Scheme::Http {
             return Ok(Err(Obstacle::PlainDestination)); // a manifest can declare it after a callback was overridden
         }

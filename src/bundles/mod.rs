@@ -109,6 +109,8 @@ pub enum Obstacle {
     NotEnabled,
     /// The manifest has no callback, and the installation overrides none.
     NoDestination,
+    /// Its destination changed, and no admin of the organization confirmed the new one.
+    DestinationUnconfirmed,
     /// The manifest declares mTLS, and the callback is plain HTTP: there is no handshake to present a certificate in.
     PlainDestination,
     /// Required keys without a value, with `fail_fast`.

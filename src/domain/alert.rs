@@ -25,6 +25,10 @@ vocabulary!(
         IdentityMismatched = "identity-mismatched",
         /// An endpoint's answer gave a value back.
         SecretEchoed = "secret-echoed",
+        /// An installation's destination changed, and gets no secrets before it is confirmed.
+        DestinationUnconfirmed = "destination-unconfirmed",
+        /// An update of a manifest asks for more keys, which are withheld before they are accepted.
+        KeysNotAccepted = "keys-not-accepted",
         /// A stored row or the audit chain is not as it was written.
         IntegrityFailure = "integrity-failure",
     }
@@ -47,9 +51,12 @@ impl AlertKind {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::ReadAnomaly | Self::IdentityMismatched | Self::SecretEchoed | Self::IntegrityFailure => {
-                Severity::High
-            }
+            Self::ReadAnomaly
+            | Self::IdentityMismatched
+            | Self::SecretEchoed
+            | Self::DestinationUnconfirmed
+            | Self::KeysNotAccepted
+            | Self::IntegrityFailure => Severity::High,
             Self::RotationOverdue | Self::Expiring | Self::CertificateExpiring | Self::Dangling => Severity::Medium,
             Self::Unused => Severity::Low,
         }

@@ -51,6 +51,12 @@ vocabulary!(
         InstallationUpdate = "installation.update",
         /// An installation was removed.
         InstallationDelete = "installation.delete",
+        /// It was agreed that secrets may go to an installation's changed destination.
+        DestinationConfirm = "destination.confirm",
+        /// It was agreed that an installation's manifest may use a key.
+        KeyAccept = "key.accept",
+        /// What stood when consents were introduced was taken for agreed to.
+        ConsentAdopt = "consent.adopt",
         /// API tokens were listed.
         TokenList = "token.list",
         /// An API token was made.
@@ -185,7 +191,8 @@ pub struct AuditEntry {
     pub version: Option<u64>,
     /// Whether the value stands in an external backend.
     pub external: bool,
-    /// For [`Action::SecretDelivered`] and [`Action::AuthRefuse`]: where to, and how often.
+    /// For [`Action::SecretDelivered`] and [`Action::AuthRefuse`]: where to, and how often. For
+    /// [`Action::DestinationConfirm`] and [`Action::ConsentAdopt`]: the destination that was agreed to, and 0.
     pub delivered: Option<Delivered>,
 }
 

@@ -22,6 +22,14 @@ impl Scheme {
             Self::Https => "https",
         }
     }
+
+    /// The port of a URL that names none.
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
 /// Scheme, host and port: what a connection is made to.
@@ -69,6 +77,17 @@ pub enum DestinationError {
     /// A path with empty segments, encoded slashes or the like, which two parsers may read differently.
     #[error("a callback's path has no empty, dot or encoded-slash segments")]
     Path,
+}
+
+impl fmt::Display for Destination {
+    /// As a URL, without the port that its scheme implies. Parses back to an equal destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.name(), self.host)?;
+        if self.port != self.scheme.default_port() {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(&self.path_prefix)
+    }
 }
 
 impl Destination {
@@ -141,6 +160,24 @@ mod tests {
             assert_ne!(Destination::parse(other).unwrap(), base, "{other}");
         }
         assert_eq!(base.origin().to_string(), "https://ext.example.com:443");
+    }
+
+    #[test]
+    fn a_destination_is_written_as_it_parses_back() {
+        for (text, written) in [
+            ("https://EXT.example.com:443/kiket/", "https://ext.example.com/kiket"),
+            ("http://ext.example.com:80", "http://ext.example.com"),
+            ("https://ext.example.com:80/a", "https://ext.example.com:80/a"),
+            ("http://[::1]:8443/a b", "http://[::1]:8443/a%20b"),
+            (
+                "https://b\u{fc}cher.example/\u{e4}",
+                "https://xn--bcher-kva.example/%C3%A4",
+            ),
+        ] {
+            let destination = Destination::parse(text).unwrap();
+            assert_eq!(destination.to_string(), written);
+            assert_eq!(Destination::parse(written).unwrap(), destination);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod breaker;
 pub mod change;
 pub mod checklist;
+pub mod consent;
 pub mod destination;
 pub mod echo;
 pub mod id;

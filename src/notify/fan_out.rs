@@ -6,7 +6,6 @@ use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::resolution::slots;
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::registry::{self, PolicyRecord, Registered, RegistryError, policy_of};
-use crate::secrets::resolve::demanded_keys;
 use crate::store::{Notice, OutboxRow, Page, Rotated, StoreError, Tenancy};
 
 /// Installations that are read at a time.
@@ -128,13 +127,15 @@ pub(super) fn subscribes(registered: &Registered, slot: &Slot) -> bool {
         partner_defaults,
         ..
     } = registered;
+    // A key that the organization has not accepted is none of the extension's.
+    let demand = registered.demand();
+    let mut accepted = demand.used_keys().filter(|used| !demand.withheld.contains(used));
     let wants = manifest
         .callback
         .as_ref()
         .is_some_and(|callback| callback.rotation_webhook);
-    let demand = manifest.demand();
     installation.state == InstallationState::Enabled
         && wants
-        && demanded_keys(&demand).any(|key| *key == slot.key)
+        && accepted.any(|used| used.key == slot.key)
         && slots(installation, *partner_defaults, &slot.key).contains(slot)
 }

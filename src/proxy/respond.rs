@@ -217,6 +217,7 @@ impl From<&Obstacle> for Refusal {
     fn from(obstacle: &Obstacle) -> Self {
         match obstacle {
             Obstacle::NotEnabled => Self::from(Problem::InstallationNotEnabled),
+            Obstacle::DestinationUnconfirmed => Self::from(Problem::DestinationUnconfirmed),
             Obstacle::NoDestination | Obstacle::PlainDestination => Self::from(Problem::DestinationRefused),
             Obstacle::RequiredMissing(keys) => Self {
                 problem: Problem::RequiredSecretsMissing,

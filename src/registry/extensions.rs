@@ -1,6 +1,7 @@
 //! How a manifest is registered and read back.
 
-use super::{Registry, RegistryError, Stored, sealed_extension, verified_manifest};
+use super::rows::{sealed_extension, verified_manifest};
+use super::{Registry, RegistryError, Stored};
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::id::ExtensionId;
@@ -70,6 +71,9 @@ impl Registry {
             })
             .await
             .map_err(conflict)?;
+        if replaced.is_some() {
+            self.announce(who, source, id, &manifest).await;
+        }
         let changed = vec![Changed::Extension(id.clone())];
         Ok(Stored {
             record: ExtensionRecord { row, manifest },

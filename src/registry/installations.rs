@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::extensions::conflict;
-use super::{
-    Registered, Registry, RegistryError, Stored, load, sealed_installation, verified_installation, verified_manifest,
-};
+use super::rows::{sealed_installation, verified_installation, verified_manifest};
+use super::{Registered, Registry, RegistryError, Stored, findings, load, put_together};
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
 use crate::domain::checklist::{ChecklistItem, Satisfaction, checklist, missing};
+use crate::domain::consent::{Awaiting, Consent};
 use crate::domain::destination::Destination;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ProductInstallationId, ProjectId};
 use crate::domain::installation::{Installation, InstallationState};
@@ -60,6 +60,10 @@ pub struct Installed {
     pub missing: Vec<SecretKey>,
     /// Keys that a placeholder was made for just now.
     pub scaffolded: Vec<SecretKey>,
+    /// Where its deliveries go.
+    pub destination: Option<Destination>,
+    /// What waits for the organization's word.
+    pub awaiting: Awaiting,
 }
 
 impl Registry {
@@ -95,23 +99,27 @@ impl Registry {
             created_at: now,
             updated_at: now,
         };
-        let partner = partner_defaults(&installation, &manifest);
-        let (items, rows) = self.checklist(&installation, &manifest, partner).await?;
+        let registered = put_together(installation, Consent::default(), manifest)?;
+        let Registered {
+            installation, manifest, ..
+        } = &registered;
+        let partner = registered.partner_defaults;
+        let (items, rows) = self.checklist(installation, manifest, partner).await?;
         let placeholders = if new.scaffold {
-            placeholders(&installation, &items, &rows, who, now)?
+            placeholders(installation, &items, &rows, who, now)?
         } else {
             Vec::new()
         };
         let mut change = Change::default();
         let mut changed = vec![Changed::Installation(installation.id.clone())];
-        let row = sealed_installation(&self.keyring, installation.clone());
+        let row = sealed_installation(&self.keyring, installation.clone(), &registered.consent);
         change.writes.push(Write::Installation { row, expected: None });
         change
             .entries
-            .push(entry(&installation, who, source, Action::InstallationCreate, now));
+            .push(entry(installation, who, source, Action::InstallationCreate, now));
         let mut scaffolded = Vec::new();
         for (row, expected) in placeholders {
-            let scaffold = entry(&installation, who, source, Action::SecretScaffold, now);
+            let scaffold = entry(installation, who, source, Action::SecretScaffold, now);
             change
                 .entries
                 .push(scaffold.about(&row.meta.slot, row.meta.version, false));
@@ -121,14 +129,11 @@ impl Registry {
         }
         self.store.commit(change).await.map_err(conflict)?;
         // The placeholders just made show.
-        let (checklist, _) = self.checklist(&installation, &manifest, partner).await?;
-        let missing = missing(&checklist);
+        let installed = self.installed(registered).await?;
         Ok(Stored {
             record: Installed {
-                installation,
-                checklist,
-                missing,
                 scaffolded,
+                ..installed
             },
             changed,
             created: true,
@@ -150,24 +155,37 @@ impl Registry {
         }
     }
 
-    /// The installations that a tenancy may see.
+    /// The installations that a tenancy may see, as deliveries go by them.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<Installation>, RegistryError> {
+    pub async fn installations(&self, tenancy: &Tenancy, page: &Page) -> Result<Listed<Registered>, RegistryError> {
         let listed = self.store.installations(tenancy, page).await?;
-        let rows = listed
-            .rows
-            .into_iter()
-            .map(|row| verified_installation(&self.keyring, row));
+        let mut manifests: HashMap<ExtensionId, Manifest> = HashMap::new();
+        let mut rows = Vec::with_capacity(listed.rows.len());
+        for row in listed.rows {
+            let (installation, consent) = verified_installation(&self.keyring, row)?;
+            let manifest = match manifests.get(&installation.extension) {
+                Some(manifest) => manifest.clone(),
+                None => {
+                    let row = self.store.extension(&installation.extension).await?;
+                    let manifest = verified_manifest(&self.keyring, &row.ok_or(RegistryError::Tampered)?)?;
+                    manifests.insert(installation.extension.clone(), manifest.clone());
+                    manifest
+                }
+            };
+            rows.push(put_together(installation, consent, manifest)?);
+        }
         Ok(Listed {
-            rows: rows.collect::<Result<_, _>>()?,
+            rows,
             next: listed.next,
         })
     }
 
-    /// Changes an installation. Enabling one with a required key missing is refused. `expected` is the version the
-    /// caller read, if it insists on one.
+    /// Changes an installation. Enabling one with a required key missing is refused; enabling one that was not agrees to
+    /// its destination and its keys as they stand. One that is enabled already keeps the consents it has, whatever else
+    /// the patch changes: repeating the word `enabled` confirms nothing. `expected` is the version the caller read, if it
+    /// insists on one.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -180,16 +198,21 @@ impl Registry {
         patch: InstallationPatch,
         expected: Option<u64>,
     ) -> Result<Stored<Installed>, RegistryError> {
-        let mut registered = self.registered(tenancy, id).await?.ok_or(RegistryError::Unknown)?;
-        let replaced = registered.installation.version;
+        let Registered {
+            mut installation,
+            manifest,
+            consent,
+            ..
+        } = self.registered(tenancy, id).await?.ok_or(RegistryError::Unknown)?;
+        let replaced = installation.version;
         if expected.is_some_and(|expected| expected != replaced) {
             return Err(RegistryError::Conflict);
         }
         let now = self.clock.now();
-        let installation = &mut registered.installation;
+        let was_enabled = installation.state == InstallationState::Enabled;
         if let Some(callback_url) = patch.callback_url {
             if let Some(url) = &callback_url {
-                self.check_url(url, &registered.manifest)?;
+                self.check_url(url, &manifest)?;
             }
             installation.callback_url = callback_url;
         }
@@ -198,17 +221,25 @@ impl Registry {
         }
         installation.version = successor(replaced).ok_or(RegistryError::Exhausted)?;
         installation.updated_at = now;
-        registered.partner_defaults = partner_defaults(installation, &registered.manifest);
+        let mut registered = put_together(installation, consent, manifest)?;
+        if patch.state == Some(InstallationState::Enabled) && !was_enabled {
+            let demand = registered.manifest.demand();
+            let version = registered.installation.version;
+            registered.consent = Consent::to_all(registered.destination.as_ref(), &demand, version);
+        }
+        let row = sealed_installation(&self.keyring, registered.installation.clone(), &registered.consent);
+        let mut writes = vec![Write::Installation {
+            row,
+            expected: Some(replaced),
+        }];
+        let found = findings(&registered, &registered.awaiting());
+        writes.extend(found.into_iter().map(|finding| finding.raise(Timestamp(0), who, now)));
         let installed = self.installed(registered).await?;
         if patch.state == Some(InstallationState::Enabled) && !installed.missing.is_empty() {
             return Err(RegistryError::RequiredMissing(installed.missing));
         }
-        let row = sealed_installation(&self.keyring, installed.installation.clone());
         let change = Change {
-            writes: vec![Write::Installation {
-                row,
-                expected: Some(replaced),
-            }],
+            writes,
             entries: vec![entry(
                 &installed.installation,
                 who,
@@ -218,6 +249,7 @@ impl Registry {
             )],
         };
         self.store.commit(change).await.map_err(conflict)?;
+        self.close_settled(who, source, &installed).await;
         Ok(Stored {
             record: installed,
             changed: vec![Changed::Installation(id.clone())],
@@ -241,11 +273,14 @@ impl Registry {
         }))
     }
 
-    async fn installed(&self, registered: Registered) -> Result<Installed, RegistryError> {
+    /// What an installation still needs.
+    pub(super) async fn installed(&self, registered: Registered) -> Result<Installed, RegistryError> {
+        let awaiting = registered.awaiting();
         let Registered {
             installation,
             manifest,
             partner_defaults,
+            destination,
             ..
         } = registered;
         let (checklist, _) = self.checklist(&installation, &manifest, partner_defaults).await?;
@@ -255,6 +290,8 @@ impl Registry {
             checklist,
             missing,
             scaffolded: Vec::new(),
+            destination,
+            awaiting,
         })
     }
 
@@ -287,16 +324,6 @@ impl Registry {
     fn check_url(&self, url: &str, manifest: &Manifest) -> Result<(), RegistryError> {
         let destination = Destination::parse(url).map_err(|_| DestinationRefused)?;
         self.check(&destination, manifest)
-    }
-}
-
-/// Overridden away from the manifest's destination, an installation gets no partner defaults.
-fn partner_defaults(installation: &Installation, manifest: &Manifest) -> PartnerDefaults {
-    let own = manifest.callback.as_ref().and_then(|callback| callback.url.as_ref());
-    let overriding = installation.callback_url.as_deref().map(Destination::parse);
-    match overriding {
-        Some(destination) if destination.as_ref().ok() != own => PartnerDefaults::Withheld,
-        _ => PartnerDefaults::Offered,
     }
 }
 

@@ -1,33 +1,37 @@
 //! Which extensions and installations there are, and where each installation's deliveries go.
 //!
-//! Manifests and installations decide where secrets are sent, so their rows carry a MAC that is checked whenever one
-//! is read: a writer to the database cannot redirect a delivery.
+//! Manifests, installations and the consents in them decide where secrets are sent, so their rows carry a MAC that is
+//! checked whenever one is read: a writer to the database cannot redirect a delivery.
 
 mod alerts;
+mod consents;
 mod extensions;
 mod installations;
 mod policies;
 mod removal;
+mod rows;
 mod tokens;
 
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::crypto::encoding::Encoder;
 use crate::crypto::keyring::Keyring;
 use crate::domain::alert::AlertKind;
 use crate::domain::change::Changed;
+use crate::domain::consent::{Awaiting, Consent};
 use crate::domain::destination::{Destination, Scheme};
 use crate::domain::id::{InstallationId, ScopeId};
-use crate::domain::installation::Installation;
+use crate::domain::installation::{Installation, InstallationState};
 use crate::domain::key::SecretKey;
-use crate::domain::manifest::{Manifest, ManifestError};
+use crate::domain::manifest::{Demand, Manifest, ManifestError};
 use crate::domain::policy::PolicyError;
 use crate::domain::resolution::PartnerDefaults;
 use crate::egress::{DestinationPolicy, DestinationRefused};
-use crate::store::{ExtensionRow, Finding, InstallationRow, SharedStore, StoreError};
+use crate::store::{Finding, InstallationSnapshot, SharedStore, StoreError};
+use rows::{verified_installation, verified_manifest};
 
 pub use alerts::{AlertFilter, Health};
+pub use consents::{Seen, SeenKey, adopt_consents, findings};
 pub use extensions::ExtensionRecord;
 pub use installations::{InstallationPatch, Installed, NewInstallation};
 pub use policies::{PolicyRecord, policy_is_authentic, policy_of, sealed_policy};
@@ -68,6 +72,9 @@ pub enum RegistryError {
     /// An installation cannot be enabled as long as these have no value.
     #[error("required keys have no value")]
     RequiredMissing(Vec<SecretKey>),
+    /// A consent names what does not stand there, or stands there no more. The caller looks again.
+    #[error("what was named is not what stands there: look again")]
+    NotAsSeen,
     /// A stored row is not as the sidecar wrote it. An operator has to look into it.
     #[error("a stored record does not authenticate")]
     Tampered,
@@ -101,6 +108,29 @@ pub struct Registered {
     pub destination: Option<Destination>,
     /// Whether the partner's defaults are for it.
     pub partner_defaults: PartnerDefaults,
+    /// What the organization agreed to.
+    pub consent: Consent,
+}
+
+impl Registered {
+    /// What waits for the organization's word. Nothing of one that is not enabled: enabling it is that word.
+    #[must_use]
+    pub fn awaiting(&self) -> Awaiting {
+        if self.installation.state != InstallationState::Enabled {
+            return Awaiting::default();
+        }
+        let demand = self.manifest.demand();
+        self.consent.awaiting(self.destination.as_ref(), &demand)
+    }
+
+    /// What a delivery needs values for, with what of it is withheld.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        Demand {
+            withheld: self.awaiting().keys,
+            ..self.manifest.demand()
+        }
+    }
 }
 
 /// Reads what a delivery has to know, in one snapshot.
@@ -112,11 +142,20 @@ pub async fn load(
     keyring: &Keyring,
     id: &InstallationId,
 ) -> Result<Option<Registered>, RegistryError> {
-    let Some(snapshot) = store.installation(id).await? else {
-        return Ok(None);
-    };
-    let installation = verified_installation(keyring, snapshot.installation)?;
+    match store.installation(id).await? {
+        None => Ok(None),
+        Some(snapshot) => registered(keyring, snapshot).map(Some),
+    }
+}
+
+fn registered(keyring: &Keyring, snapshot: InstallationSnapshot) -> Result<Registered, RegistryError> {
+    let (installation, consent) = verified_installation(keyring, snapshot.installation)?;
     let manifest = verified_manifest(keyring, &snapshot.extension)?;
+    put_together(installation, consent, manifest)
+}
+
+/// The records of an installation, as a delivery goes by them.
+fn put_together(installation: Installation, consent: Consent, manifest: Manifest) -> Result<Registered, RegistryError> {
     let own = manifest.callback.as_ref().and_then(|callback| callback.url.clone());
     let overriding = match &installation.callback_url {
         None => None,
@@ -127,12 +166,13 @@ pub async fn load(
         Some(destination) if own.as_ref() != Some(destination) => PartnerDefaults::Withheld,
         _ => PartnerDefaults::Offered,
     };
-    Ok(Some(Registered {
+    Ok(Registered {
         installation,
         manifest,
         destination: overriding.or(own),
         partner_defaults,
-    }))
+        consent,
+    })
 }
 
 /// That a record is not as it was written. Whose it is cannot be told from it, so the platform's operators hear of it.
@@ -167,63 +207,5 @@ impl Registry {
             return Err(DestinationRefused.into());
         }
         Ok(self.policy.check(destination)?)
-    }
-}
-
-const EXTENSIONS: &str = "extensions";
-const INSTALLATIONS: &str = "installations";
-
-fn extension_fields(row: &ExtensionRow) -> [Vec<u8>; 3] {
-    [
-        row.id.as_str().into(),
-        row.document.as_bytes().into(),
-        row.version.to_be_bytes().into(),
-    ]
-}
-
-fn installation_fields(installation: &Installation) -> [Vec<u8>; 1] {
-    let fields = Encoder::new("kiket.installation-row.v1")
-        .text(installation.id.as_str())
-        .text(installation.extension.as_str())
-        .text(installation.organization.as_str())
-        .text(installation.project.as_str())
-        .optional(installation.product_installation.as_ref(), |encoder, id| {
-            encoder.text(id.as_str())
-        })
-        .text(installation.state.name())
-        .optional(installation.callback_url.as_deref(), Encoder::text)
-        .number(installation.version);
-    [fields.finish()]
-}
-
-fn slices<const N: usize>(fields: &[Vec<u8>; N]) -> [&[u8]; N] {
-    fields.each_ref().map(Vec::as_slice)
-}
-
-fn sealed_extension(keyring: &Keyring, mut row: ExtensionRow) -> ExtensionRow {
-    row.mac = keyring.row_mac(EXTENSIONS, &slices(&extension_fields(&row))).to_vec();
-    row
-}
-
-fn sealed_installation(keyring: &Keyring, installation: Installation) -> InstallationRow {
-    let mac = keyring
-        .row_mac(INSTALLATIONS, &slices(&installation_fields(&installation)))
-        .to_vec();
-    InstallationRow { installation, mac }
-}
-
-fn verified_manifest(keyring: &Keyring, row: &ExtensionRow) -> Result<Manifest, RegistryError> {
-    if !keyring.row_mac_holds(EXTENSIONS, &slices(&extension_fields(row)), &row.mac) {
-        return Err(RegistryError::Tampered);
-    }
-    Manifest::parse(&row.document).map_err(|_| RegistryError::Tampered)
-}
-
-fn verified_installation(keyring: &Keyring, row: InstallationRow) -> Result<Installation, RegistryError> {
-    let fields = installation_fields(&row.installation);
-    if keyring.row_mac_holds(INSTALLATIONS, &slices(&fields), &row.mac) {
-        Ok(row.installation)
-    } else {
-        Err(RegistryError::Tampered)
     }
 }

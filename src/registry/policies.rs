@@ -1,7 +1,8 @@
 //! How an organization's policy is written and read back.
 
 use super::extensions::conflict;
-use super::{Registry, RegistryError, Stored, slices};
+use super::rows::slices;
+use super::{Registry, RegistryError, Stored};
 use crate::crypto::encoding::Encoder;
 use crate::crypto::keyring::Keyring;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};

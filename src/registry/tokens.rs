@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::slices;
+use super::rows::slices;
 use crate::clock::Clock;
 use crate::crypto::encoding::Encoder;
 use crate::crypto::keyring::Keyring;

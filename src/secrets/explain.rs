@@ -52,6 +52,8 @@ pub enum KeyOutcome {
     Unavailable,
     /// Nothing: the deciding value may not be used.
     Denied,
+    /// Nothing: an update of the manifest added it, or a use of it, and the organization has not accepted that.
+    NotConsented,
 }
 
 /// What one slot answered.
@@ -110,6 +112,7 @@ impl KeyOutcome {
             Self::Missing => "missing",
             Self::Unavailable => "unavailable",
             Self::Denied => "denied",
+            Self::NotConsented => "not-consented",
         }
     }
 }
@@ -144,9 +147,12 @@ impl SecretExplainer {
             .collect();
         let rows = self.store.slots(&asked.concat()).await?;
         let by_slot: HashMap<&Slot, &SecretRow> = rows.iter().map(|row| (&row.meta.slot, row)).collect();
-        let deciding: Vec<SecretRow> = asked
+        // For a key that is withheld nobody is asked, as no delivery would.
+        let deciding: Vec<SecretRow> = wanted
             .iter()
-            .filter_map(|slots| deciding(slots, &by_slot, partner).cloned())
+            .zip(&asked)
+            .filter(|((key, _), _)| !is_unaccepted(demand, key))
+            .filter_map(|(_, slots)| deciding(slots, &by_slot, partner).cloned())
             .collect();
         let organization = Some(&installation.organization);
         let fetched = self.resolver.states(organization, &deciding, Freshness::Fresh).await?;
@@ -154,7 +160,11 @@ impl SecretExplainer {
             .into_iter()
             .zip(asked)
             .map(|((key, (used_for, is_required)), slots)| {
-                let (tried, outcome) = try_all(slots, &by_slot, partner, &fetched);
+                let (tried, decided) = try_all(slots, &by_slot, partner, &fetched);
+                let outcome = match is_unaccepted(demand, &key) {
+                    true => KeyOutcome::NotConsented,
+                    false => decided,
+                };
                 Explanation {
                     key,
                     used_for,
@@ -180,6 +190,11 @@ impl SecretExplainer {
 
 fn is_withheld(slot: &Slot, partner: PartnerDefaults) -> bool {
     slot.owner == Owner::Partner && partner == PartnerDefaults::Withheld
+}
+
+/// Whether any use of a key waits to be accepted: then no delivery gets by with it.
+fn is_unaccepted(demand: &Demand, key: &SecretKey) -> bool {
+    demand.withheld.iter().any(|used| used.key == *key)
 }
 
 /// The row that decides.
@@ -247,9 +262,12 @@ impl Looked {
 }
 
 impl Explanation {
-    /// The slot that decided.
+    /// The slot that decided; none of a key that is withheld.
     #[must_use]
     pub fn winner(&self) -> Option<&Tried> {
+        if self.outcome == KeyOutcome::NotConsented {
+            return None;
+        }
         self.tried
             .iter()
             .find(|tried| !tried.is_hidden && tried.outcome.decides().is_some())
@@ -258,6 +276,11 @@ impl Explanation {
     /// The same in one sentence: tells an override that hides a wider value from a value that is missing.
     #[must_use]
     pub fn says(&self) -> String {
+        if self.outcome == KeyOutcome::NotConsented {
+            return String::from(
+                "withheld: an update of the manifest asks for it, and no admin of the organization has accepted that",
+            );
+        }
         let placeholders = self.named(|tried| tried.outcome == Looked::Placeholder);
         let Some(winner) = self.winner() else {
             let waits = if placeholders.is_empty() {

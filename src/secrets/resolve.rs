@@ -21,6 +21,7 @@ use crate::crypto::signature;
 use crate::domain::alert::AlertKind;
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::change::Changed;
+use crate::domain::consent::UsedKey;
 use crate::domain::id::OrganizationId;
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
@@ -179,7 +180,14 @@ impl SecretResolver {
         demand: &Demand,
         reason: LoadReason,
     ) -> Result<Resolution, ResolveError> {
-        let probed: Vec<Slot> = demanded_keys(demand)
+        let used: Vec<UsedKey> = demand.used_keys().collect();
+        let wanted: Vec<&SecretKey> = used
+            .iter()
+            .filter(|used| !demand.withheld.contains(used))
+            .map(|used| &used.key)
+            .collect();
+        let probed: Vec<Slot> = wanted
+            .iter()
             .flat_map(|key| slots(installation, partner, key))
             .collect();
         let rows = self.store.slots(&probed).await?;
@@ -193,13 +201,14 @@ impl SecretResolver {
         };
         // Who decides is settled first, so that no wider row is used whatever comes of a reference.
         let none = References::default();
-        let deciding = demanded_keys(demand).filter_map(|key| match decided(key, &none) {
+        let deciding = wanted.iter().filter_map(|key| match decided(key, &none) {
             Resolved::Found(row) => Some(row),
             Resolved::Missing | Resolved::Denied | Resolved::Unavailable => None,
         });
         let organization = Some(&installation.organization);
         let references = self.references(organization, deciding, Freshness::Fresh).await?;
-        let winner = |key: &SecretKey| match decided(key, &references) {
+        let winner = |key: &SecretKey, used_for| match decided(key, &references) {
+            _ if demand.is_withheld(key, used_for) => Ok(None),
             Resolved::Found(row) => Ok(Some(row)),
             Resolved::Missing => Ok(None),
             Resolved::Denied | Resolved::Unavailable => Err(ResolveError::Source),
@@ -402,23 +411,4 @@ pub fn with_predecessors(secrets: Vec<SigningSecret>) -> Vec<signature::SigningS
         }
     }
     all
-}
-
-/// Every key that a demand asks for, whatever it is used for.
-pub fn demanded_keys(demand: &Demand) -> impl Iterator<Item = &SecretKey> {
-    let handshake = demand.handshake.iter().flat_map(|keys| {
-        [
-            Some(&keys.certificate_key),
-            Some(&keys.private_key_key),
-            keys.ca_key.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-    });
-    demand
-        .payload
-        .iter()
-        .map(|wanted| &wanted.key)
-        .chain(handshake)
-        .chain(&demand.signing)
 }

@@ -45,6 +45,8 @@ pub struct ExtensionRow {
 pub struct InstallationRow {
     /// The record.
     pub installation: Installation,
+    /// What the organization agreed to (written and read by `registry`; opaque here); `None` in rows older than consents.
+    pub consent: Option<String>,
     /// Authenticates the row (written and checked by `registry`; opaque here).
     pub mac: Vec<u8>,
 }

@@ -106,6 +106,7 @@ pub(super) fn installation(row: &impl Columns) -> Result<InstallationRow, StoreE
     };
     Ok(InstallationRow {
         installation,
+        consent: row.text_or_null("consent")?,
         mac: row.bytes("mac")?,
     })
 }

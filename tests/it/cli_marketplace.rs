@@ -73,6 +73,7 @@ missing: CHANNEL_TOKEN, ZOOM_CLIENT_ID
             "pending",
             "CHANNEL_TOKEN,",
             "ZOOM_CLIENT_ID",
+            "-",
             "-"
         ]
     );

@@ -114,6 +114,7 @@ fn an_endpoint_where_nobody_listens_is_unreachable_after_retries_and_an_answer_o
         "/marketplace/installations/ins",
         &json!({"callback_url": endpoint.url()}),
     );
+    instance.must("POST", "/marketplace/installations/ins/confirm-destination", &json!({}));
     let passed = instance.deliver("ins", b"{}");
     assert_eq!((passed.status, passed.body.as_slice()), (503, b"busy".as_slice()));
     assert_eq!(passed.header("retry-after"), Some("7"));

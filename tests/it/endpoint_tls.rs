@@ -34,6 +34,7 @@ fn assert_unharmed(instance: &Instance, authority: &Authority, what: &str) {
     let good = Setup::new(authority, H2).start();
     let callback = json!({"callback_url": good.url()});
     instance.must("PATCH", "/marketplace/installations/ins", &callback);
+    instance.must("POST", "/marketplace/installations/ins/confirm-destination", &json!({}));
     assert_eq!(instance.deliver("ins", b"{}").status, 200, "{what}");
     assert_eq!(good.last().json()["secrets"]["KEY"], json!(CANARY), "{what}");
 }

@@ -235,6 +235,10 @@ fn a_manifest_that_declares_mutual_tls_later_never_goes_over_a_plain_callback() 
         "/marketplace/installations/ins",
         &json!({"callback_url": null}),
     );
+    for consent in ["confirm-destination", "accept-keys"] {
+        let path = format!("/marketplace/installations/ins/{consent}");
+        instance.must("POST", &path, &json!({}));
+    }
     assert_eq!(instance.deliver("ins", b"{}").status, 200);
     assert_eq!(endpoint.seen().len(), 1);
 }

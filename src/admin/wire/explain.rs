@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::AwaitingObject;
 use crate::domain::scope::Owner;
 use crate::domain::time::Timestamp;
 use crate::secrets::explain::{Explanation, Tried};
@@ -14,6 +15,8 @@ pub(in crate::admin) struct ExplanationsObject {
     pub(in crate::admin) organization_id: String,
     /// How long ago this instance read what it delivers, in milliseconds; `null` while it holds nothing.
     pub(in crate::admin) cache_age_ms: Option<u64>,
+    /// While a destination waits in it, deliveries are refused whatever the keys' outcomes.
+    pub(in crate::admin) awaiting_consent: AwaitingObject,
     pub(in crate::admin) data: Vec<ExplanationObject>,
 }
 
@@ -24,7 +27,7 @@ pub(in crate::admin) struct ExplanationObject {
     /// `payload`, `handshake`, `signing`, or `none` where the manifest does not ask for the key.
     used_for: &'static str,
     required: bool,
-    /// What a delivery gets: `found`, `missing`, `unavailable` or `denied`.
+    /// What a delivery gets: `found`, `missing`, `unavailable`, `denied`, or `not-consented` where it is withheld.
     outcome: &'static str,
     winner: Option<TriedObject>,
     /// Every slot in the order of precedence, also those behind the winner.

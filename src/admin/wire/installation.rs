@@ -4,11 +4,13 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::IdText;
+use super::{AwaitingObject, IdText};
 use crate::domain::checklist::ChecklistItem;
+use crate::domain::consent::Awaiting;
+use crate::domain::destination::Destination;
 use crate::domain::installation::Installation;
 use crate::domain::scope::Scope;
-use crate::registry::Installed;
+use crate::registry::{Installed, Registered};
 
 /// What to install where.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,13 +55,23 @@ pub(in crate::admin) struct InstallationObject {
     product_installation_id: Option<String>,
     state: &'static str,
     callback_url: Option<String>,
+    /// Where its deliveries go: its own callback, or its manifest's.
+    destination: Option<String>,
+    awaiting_consent: AwaitingObject,
     version: u64,
     created_at: String,
     updated_at: String,
 }
 
-impl From<&Installation> for InstallationObject {
-    fn from(record: &Installation) -> Self {
+impl From<&Registered> for InstallationObject {
+    fn from(registered: &Registered) -> Self {
+        let destination = registered.destination.as_ref();
+        Self::of(&registered.installation, destination, &registered.awaiting())
+    }
+}
+
+impl InstallationObject {
+    fn of(record: &Installation, destination: Option<&Destination>, awaiting: &Awaiting) -> Self {
         Self {
             id: record.id.to_string(),
             extension_id: record.extension.to_string(),
@@ -68,6 +80,8 @@ impl From<&Installation> for InstallationObject {
             product_installation_id: record.product_installation.as_ref().map(ToString::to_string),
             state: record.state.name(),
             callback_url: record.callback_url.clone(),
+            destination: destination.map(ToString::to_string),
+            awaiting_consent: awaiting.into(),
             version: record.version,
             created_at: record.created_at.to_rfc3339(),
             updated_at: record.updated_at.to_rfc3339(),
@@ -113,7 +127,11 @@ pub(in crate::admin) struct InstalledObject {
 impl From<&Installed> for InstalledObject {
     fn from(installed: &Installed) -> Self {
         Self {
-            installation: (&installed.installation).into(),
+            installation: InstallationObject::of(
+                &installed.installation,
+                installed.destination.as_ref(),
+                &installed.awaiting,
+            ),
             checklist: installed.checklist.iter().map(Into::into).collect(),
             missing_extension_secrets: installed.missing.iter().map(ToString::to_string).collect(),
             scaffolded_extension_secrets: installed.scaffolded.iter().map(ToString::to_string).collect(),

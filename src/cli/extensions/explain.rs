@@ -17,7 +17,8 @@ Examples:
   kiket extensions secrets explain --installation ins_7
   kiket extensions secrets explain --installation ins_7 --key CRM_TOKEN -o json
 
-The scope that decides is marked with `>`; those behind it are hidden. Exit code 1 where a required key has no value.")]
+The scope that decides is marked with `>`; those behind it are hidden. Exit code 1 where a required key has no value
+or the destination is not confirmed.")]
 pub(super) struct Args {
     /// The installation
     #[arg(long, value_name = "ID")]
@@ -35,8 +36,18 @@ pub(super) fn run(args: &Args, remote: &Remote) -> Outcome {
     let document = remote.client()?.call(call)?.body;
     let now = SystemClock.now();
     remote.show(&document, |document| told(document, now));
+    let is_unconfirmed = unconfirmed(&document).is_some();
     let is_missing = keys(&document).any(|key| is(key, "required") && text(key, "outcome") != "found");
-    Ok(if is_missing { Exit::Finding } else { Exit::Fine })
+    Ok(if is_missing || is_unconfirmed {
+        Exit::Finding
+    } else {
+        Exit::Fine
+    })
+}
+
+/// The destination that gets nothing yet.
+fn unconfirmed(document: &Value) -> Option<&str> {
+    document.pointer("/awaiting_consent/destination")?.as_str()
 }
 
 fn keys(document: &Value) -> impl Iterator<Item = &Value> {
@@ -54,6 +65,12 @@ fn told(document: &Value, now: Timestamp) -> String {
         None => String::from("no value read yet"),
     };
     let mut shown = format!("{installation} of {organization}, {cached} by this instance\n");
+    if let Some(destination) = unconfirmed(document) {
+        shown.push_str(&format!(
+            "no delivery is made: nobody confirmed its destination {}\n",
+            printable(destination)
+        ));
+    }
     for key in keys(document) {
         let needed = if is(key, "required") { "required" } else { "optional" };
         let (name, used_for, outcome) = (text(key, "key"), text(key, "used_for"), text(key, "outcome"));

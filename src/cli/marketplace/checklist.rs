@@ -17,6 +17,63 @@ pub(super) struct Installed {
     pub(super) checklist: Vec<Line>,
     #[serde(rename = "missing_extension_secrets")]
     pub(super) missing: Vec<String>,
+    /// Nothing where the server is older than consents.
+    #[serde(rename = "awaiting_consent", default)]
+    pub(super) awaiting: Awaiting,
+}
+
+/// What an admin of the organization has to agree to.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Awaiting {
+    pub(super) destination: Option<String>,
+    pub(super) keys: Vec<UsedKey>,
+}
+
+/// A key and one use of it.
+#[derive(Debug, Deserialize)]
+pub(super) struct UsedKey {
+    pub(super) key: String,
+    pub(super) used_for: String,
+}
+
+impl Awaiting {
+    /// What waits, in words for a table.
+    pub(super) fn words(&self) -> Vec<String> {
+        let destination = self.destination.iter().map(|url| printable(url));
+        let keys = self.keys.iter().map(|used| printable(&used.key));
+        destination.chain(keys).collect()
+    }
+
+    /// What waits, and the commands that agree to exactly that.
+    fn told(&self, id: &str) -> String {
+        let mut text = String::new();
+        if let Some(destination) = &self.destination {
+            let url = printable(destination);
+            let quoted = url.replace('\'', r"'\''"); // what a partner wrote, for a shell to read as text
+            text.push_str(&format!("\ndestination not confirmed, it gets no secrets: {url}\n"));
+            text.push_str(&format!("  kiket marketplace confirm {id} --destination '{quoted}'\n"));
+        }
+        if !self.keys.is_empty() {
+            let keys = self.keys.iter();
+            let named: Vec<String> = keys
+                .map(|used| format!("{} ({})", printable(&used.key), printable(&used.used_for)))
+                .collect();
+            text.push_str(&format!(
+                "\nkeys not accepted, they are withheld: {}\n",
+                named.join(", ")
+            ));
+            text.push_str(&format!("  kiket marketplace accept-keys {id}"));
+            for used in &self.keys {
+                text.push_str(&format!(
+                    " --key {}:{}",
+                    printable(&used.key),
+                    printable(&used.used_for)
+                ));
+            }
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// One key of it.
@@ -38,9 +95,11 @@ impl Installed {
         })
     }
 
-    /// Whether somebody has something left to do: a required key without a value, or a placeholder without one.
+    /// Whether somebody has something left to do: a required key without a value, a placeholder without one, or
+    /// something to agree to.
     pub(super) fn exit(&self) -> Exit {
-        if self.missing.is_empty() && self.placeholders().next().is_none() {
+        let is_agreed = self.awaiting.words().is_empty();
+        if self.missing.is_empty() && self.placeholders().next().is_none() && is_agreed {
             Exit::Fine
         } else {
             Exit::Finding
@@ -64,6 +123,7 @@ impl Installed {
         let mut text = format!("{id}: {extension_id} in project {project_id} of {organization_id}, {state}\n");
         if self.checklist.is_empty() {
             text.push_str("it needs no secrets\n");
+            text.push_str(&self.awaiting.told(id));
             return text;
         }
         text.push('\n');
@@ -88,6 +148,7 @@ impl Installed {
             }
             None => {}
         }
+        text.push_str(&self.awaiting.told(id));
         text
     }
 

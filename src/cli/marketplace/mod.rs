@@ -25,7 +25,7 @@ pub(super) struct Args {
 enum Command {
     /// Install an extension in a project, with the values it needs
     Install(install::Args),
-    /// Show which keys have no value yet; exit code 1 where one is missing or a placeholder
+    /// Show which keys have no value yet and what waits for a consent; exit code 1 where there is anything
     Status(status::Args),
     /// Let deliveries reach an installation
     Enable(state::Args),
@@ -34,9 +34,9 @@ enum Command {
     /// Remove an installation and its own secrets
     Uninstall(uninstall::Args),
     /// Confirm that secrets may go to the installation's changed destination
-    Confirm(consents::Args),
+    Confirm(consents::ConfirmArgs),
     /// Accept the keys that an update of the manifest asks for
-    AcceptKeys(consents::Args),
+    AcceptKeys(consents::AcceptArgs),
 }
 
 pub(super) fn run(args: Args) -> Outcome {
@@ -47,7 +47,7 @@ pub(super) fn run(args: Args) -> Outcome {
         Command::Enable(args) => state::run(&args, &remote, "enabled"),
         Command::Disable(args) => state::run(&args, &remote, "disabled"),
         Command::Uninstall(args) => uninstall::run(&args, &remote),
-        Command::Confirm(args) => consents::run(&args, &remote, "confirm-destination"),
-        Command::AcceptKeys(args) => consents::run(&args, &remote, "accept-keys"),
+        Command::Confirm(args) => consents::confirm(&args, &remote),
+        Command::AcceptKeys(args) => consents::accept(&args, &remote),
     }
 }

@@ -14,7 +14,8 @@ Examples:
   kiket marketplace status
   kiket marketplace status ins_7 -o json
 
-Exit code 1 where a required key has no value or a placeholder waits for one.")]
+Exit code 1 where a required key has no value, a placeholder waits for one, or a changed destination or added keys wait
+for an admin's consent.")]
 pub(super) struct Args {
     /// The installation; all of them where left out
     id: Option<String>,
@@ -78,6 +79,7 @@ fn all(client: &Client, remote: &Remote) -> Outcome {
                 installed.placeholders().map(|line| line.key.clone()).collect()
             })
         }),
+        column("CONSENT", move |row| keys(row, |installed| installed.awaiting.words())),
     ];
     remote.show_rows(documents, &columns, "nothing is installed");
     Ok(exit)

@@ -2,9 +2,10 @@
 
 mod document;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::consent::{KeyUse, UsedKey};
 use super::destination::Destination;
 use super::id::ExtensionId;
 use super::key::SecretKey;
@@ -115,6 +116,8 @@ pub struct Demand {
     pub on_missing: OnMissing,
     /// The whole delivery.
     pub timeout: Duration,
+    /// What of it the organization has not accepted: it gets no value. Of a manifest alone nothing is known to be.
+    pub withheld: BTreeSet<UsedKey>,
 }
 
 /// One key for the payload.
@@ -254,7 +257,36 @@ impl Manifest {
             timeout: callback.map_or(Duration::from_millis(TIMEOUT_MILLIS_DEFAULT), |callback| {
                 callback.timeout
             }),
+            withheld: BTreeSet::new(),
         }
+    }
+}
+
+impl Demand {
+    /// Every key with each of its uses.
+    pub fn used_keys(&self) -> impl Iterator<Item = UsedKey> {
+        let used = |key: &SecretKey, used_for| UsedKey {
+            key: key.clone(),
+            used_for,
+        };
+        let payload = self
+            .payload
+            .iter()
+            .map(move |wanted| used(&wanted.key, KeyUse::Payload));
+        let handshake = self.handshake.iter().flat_map(MtlsKeys::all);
+        payload
+            .chain(handshake.map(move |key| used(key, KeyUse::Handshake)))
+            .chain(self.signing.iter().map(move |key| used(key, KeyUse::Signing)))
+    }
+
+    /// Whether a key gets no value for this use.
+    #[must_use]
+    pub fn is_withheld(&self, key: &SecretKey, used_for: KeyUse) -> bool {
+        let used = UsedKey {
+            key: key.clone(),
+            used_for,
+        };
+        self.withheld.contains(&used)
     }
 }
 

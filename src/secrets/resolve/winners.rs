@@ -3,6 +3,7 @@
 use super::{Blocked, References, ResolveError};
 use crate::audit::Use;
 use crate::domain::audit::Source;
+use crate::domain::consent::KeyUse;
 use crate::domain::key::SecretKey;
 use crate::domain::manifest::{Demand, OnMissing};
 use crate::domain::secret::SecretKind;
@@ -37,7 +38,7 @@ impl Winners<'_> {
 /// Picks the rows to open, or says what blocks the delivery. Every missing payload key goes into `missing`, sorted.
 pub(super) fn choose<'a>(
     demand: &Demand,
-    winner: impl Fn(&SecretKey) -> Result<Option<&'a SecretRow>, ResolveError>,
+    winner: impl Fn(&SecretKey, KeyUse) -> Result<Option<&'a SecretRow>, ResolveError>,
     missing: &mut Vec<SecretKey>,
 ) -> Result<Result<Winners<'a>, Blocked>, ResolveError> {
     let mut winners = Winners {
@@ -49,7 +50,7 @@ pub(super) fn choose<'a>(
     };
     let mut required_missing = Vec::new();
     for wanted in &demand.payload {
-        match winner(&wanted.key)? {
+        match winner(&wanted.key, KeyUse::Payload)? {
             Some(row) => winners.payload.push(row),
             None => {
                 missing.push(wanted.key.clone());
@@ -62,7 +63,7 @@ pub(super) fn choose<'a>(
     missing.sort_unstable();
     let mut signing_missing = Vec::new();
     for key in &demand.signing {
-        match winner(key)? {
+        match winner(key, KeyUse::Signing)? {
             Some(row) => winners.signing.push(row),
             None => signing_missing.push(key.clone()),
         }
@@ -70,7 +71,7 @@ pub(super) fn choose<'a>(
     let mut handshake_missing = Vec::new();
     if let Some(keys) = &demand.handshake {
         let mut want = |key: &SecretKey| -> Result<Option<&'a SecretRow>, ResolveError> {
-            let row = winner(key)?;
+            let row = winner(key, KeyUse::Handshake)?;
             if row.is_none() {
                 handshake_missing.push(key.clone());
             }

@@ -42,15 +42,19 @@ pub(super) async fn installation(
     let query = match expected {
         None => sqlx::query(
             "INSERT INTO installations (id, extension, organization, project, product_installation, state, callback_url, \
-             version, created_at, updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             version, created_at, updated_at, mac, consent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         ),
         Some(_) => sqlx::query(
             "UPDATE installations SET extension = $2, organization = $3, project = $4, product_installation = $5, \
-             state = $6, callback_url = $7, version = $8, created_at = $9, updated_at = $10, mac = $11 \
-             WHERE id = $1 AND version = $12",
+             state = $6, callback_url = $7, version = $8, created_at = $9, updated_at = $10, mac = $11, consent = $12 \
+             WHERE id = $1 AND version = $13",
         ),
     };
-    let InstallationRow { installation, mac } = row;
+    let InstallationRow {
+        installation,
+        consent,
+        mac,
+    } = row;
     let query = query
         .bind(installation.id.as_str().to_owned())
         .bind(installation.extension.as_str().to_owned())
@@ -62,7 +66,8 @@ pub(super) async fn installation(
         .bind(signed(installation.version))
         .bind(signed(installation.created_at.0))
         .bind(signed(installation.updated_at.0))
-        .bind(mac);
+        .bind(mac)
+        .bind(consent);
     one_row(
         match expected {
             None => query,

@@ -45,6 +45,7 @@ fn an_installation_is_answered_with_what_it_still_needs() {
     let record = json!({
         "id": "ins", "extension_id": "com.example.a", "organization_id": "org", "project_id": "proj",
         "product_installation_id": null, "state": "pending", "callback_url": null, "version": 1,
+        "destination": "https://example.com", "awaiting_consent": {"destination": null, "keys": []},
         "created_at": created_at, "updated_at": created_at,
     });
     let mut object = record.clone();

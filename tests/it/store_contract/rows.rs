@@ -59,6 +59,7 @@ pub fn installation(id: &str, of: &str, version: u64) -> InstallationRow {
             created_at: Timestamp(3),
             updated_at: Timestamp(4),
         },
+        consent: Some(format!("{{\"accepted_in\":{version}}} \u{e4}'\"")),
         mac: vec![9; 32],
     }
 }
