@@ -1,5 +1,8 @@
 //! Pages for operators, one screen each: what to do, in which order, and what happens meanwhile.
 
+#[doc = include_str!("consents.md")]
+pub mod consents {}
+
 #[doc = include_str!("incidents.md")]
 pub mod incidents {}
 
