@@ -89,6 +89,29 @@ impl Health {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    /// What `/readyz` says, in one word.
+    pub(super) fn status(&self) -> &'static str {
+        let phase = self.phase.load(Ordering::Relaxed);
+        if phase == Phase::Draining as u8 {
+            "draining"
+        } else if phase != Phase::Serving as u8 {
+            "starting"
+        } else if self.is_store_up() && self.token_keys().is_none_or(|keys| keys.state == "fresh") {
+            "ready"
+        } else {
+            "degraded"
+        }
+    }
+
+    /// How the keys of runtime tokens are, where those are looked at.
+    fn token_keys(&self) -> Option<TokenKeys> {
+        self.issuer.as_ref().map(|issuer| TokenKeys::from(issuer.keys()))
+    }
+
+    fn is_store_up(&self) -> bool {
+        self.metrics.store_up.get() == 1
+    }
+
     /// Brings the gauges up to date.
     fn observe(&self) {
         let to_gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -136,16 +159,12 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let store_up = health.metrics.store_up.get() == 1;
-    let token_keys = health.issuer.as_ref().map(|issuer| TokenKeys::from(issuer.keys()));
-    let phase = health.phase.load(Ordering::Relaxed);
-    let (code, status) = if phase == Phase::Serving as u8 {
-        let is_whole = store_up && token_keys.as_ref().is_none_or(|keys| keys.state == "fresh");
-        (StatusCode::OK, if is_whole { "ready" } else { "degraded" })
-    } else if phase == Phase::Draining as u8 {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    let store_up = health.is_store_up();
+    let token_keys = health.token_keys();
+    let status = health.status();
+    let code = match status {
+        "draining" | "starting" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
     };
     let guards = guard::report()
         .into_iter()

@@ -12,9 +12,11 @@ mod keyring;
 mod keys;
 mod notices;
 mod planes;
+mod sockets;
+mod supervisor;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,11 +37,14 @@ use crate::keys::{Keks, KeksError};
 use crate::notify::mail::MailSettingsError;
 use crate::proxy::NoRandomness;
 use crate::registry;
-use crate::server::{BindError, Closing, Listeners, TlsFileError, WorkerError};
+use crate::server::{BindError, Closing, TlsFileError, WorkerError};
 use crate::shutdown::Shutdown;
 use crate::store::{self, OpenError, SharedStore, StoreError, Watched};
 use crate::telemetry::LogHandle;
 use crate::telemetry::metrics::MetricsError;
+
+pub use sockets::{Sockets, adopt};
+pub use supervisor::Supervisor;
 
 /// The control runtime's threads.
 const CONTROL_THREADS: usize = 2;
@@ -49,6 +54,12 @@ const BLOCKING_THREADS_MAX: usize = 16;
 
 /// The longest that the end waits for notices under way. They are in the outbox and lose nothing.
 const TOLD_WAIT: Duration = Duration::from_secs(2);
+
+/// The longest that the end waits for a store that is to record what was counted, and the stop.
+const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// The longest that each of these may take once the end is to come at once.
+const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// All that a start needs from outside.
 pub struct Setup {
@@ -64,6 +75,8 @@ pub struct Setup {
     pub resolver: Option<Arc<dyn Resolver>>,
     /// How rows are kept; opened from `database_url` where `None`.
     pub store: Option<SharedStore>,
+    /// Who is told how it goes.
+    pub supervisor: Supervisor,
 }
 
 /// Why the process did not start. Each names what an operator can change.
@@ -150,7 +163,7 @@ pub struct Running {
 struct Parts {
     control: Runtime,
     workers: Vec<JoinHandle<()>>,
-    drained: tokio::task::JoinHandle<()>,
+    drained: tokio::task::JoinHandle<drain::End>,
     /// Ends when no worker is left and what they saw is written down.
     echoes: tokio::task::JoinHandle<()>,
     /// Ends when no notice is under way any more.
@@ -209,17 +222,15 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         control.block_on(registry::adopt_consents(&store, &setup.keyring, &actor, now))?;
     }
     let (clock, log) = (Arc::clone(&setup.clock), setup.log.clone());
+    let supervisor = setup.supervisor.clone();
     let shutdown = Shutdown::new();
-    let closing = Closing {
-        graceful: Default::default(),
-        immediate: shutdown.hard().clone(),
-    };
+    let closing = Closing::ending_with(shutdown.hard().clone());
     let resolver = setup.resolver.clone().unwrap_or_else(|| {
         let system = Arc::new(SystemResolver::new(control.handle().clone()));
         Arc::new(SharedLookups::new(system, control.handle().clone()))
     });
     let (planes, notices) = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
-    let workers = planes.serve(sockets, &closing, control.handle())?;
+    let (workers, pulse) = planes.serve(sockets, &closing, shutdown.tasks(), control.handle())?;
     control.spawn(feed::follow(
         Arc::clone(&store),
         position,
@@ -232,11 +243,13 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
     let duty = planes::log_duty(role);
     control.spawn(Arc::clone(&recorder).run(duty, Arc::clone(&clock), shutdown.hard().clone()));
     let told = notices.run(&sightings, &closing.graceful, control.handle());
+    control.spawn(supervisor.clone().keep_telling(pulse, planes.health()));
     let drained = control.spawn(drain::watch(
         planes.health(),
         planes.drain_grace(),
         shutdown.clone(),
         closing.clone(),
+        supervisor,
     ));
     let echoes = control.spawn(planes.into_echo_log().run());
     let parts = Parts {
@@ -327,33 +340,40 @@ impl Running {
                 actor,
                 log,
             } = parts;
-            let _ = control.block_on(drained); // it only fails with the runtime
+            let end = control.block_on(drained).unwrap_or(drain::End::AtOnce); // it only fails with the runtime
             closing.graceful.cancel();
+            let at_most = |usual: Duration| match end {
+                drain::End::Drained => usual,
+                drain::End::AtOnce => AT_ONCE,
+            };
             for worker in workers {
                 let _ = worker.join(); // a worker that panicked is gone as well
             }
             if control
-                .block_on(async { tokio::time::timeout(TOLD_WAIT, echoes).await })
+                .block_on(async { tokio::time::timeout(at_most(TOLD_WAIT), echoes).await })
                 .is_err()
             {
                 tracing::warn!("values that came back in answers could not all be written to the audit log");
             }
-            let told = control.block_on(async { tokio::time::timeout(TOLD_WAIT, told).await });
+            let told = control.block_on(async { tokio::time::timeout(at_most(TOLD_WAIT), told).await });
             if told.is_err() {
                 tracing::warn!("a notice under way did not end in time; it is tried again after the next start");
             }
-            if control
-                .block_on(finish(&store, &recorder, duty, &actor, &*clock))
-                .is_err()
-            {
+            let recorded = async {
+                let last = finish(&store, &recorder, duty, &actor, &*clock);
+                tokio::time::timeout(at_most(RECORD_WAIT), last).await
+            };
+            if !matches!(control.block_on(recorded), Ok(Ok(()))) {
                 tracing::error!("the stop, or what was counted last, could not be recorded in the audit log");
             }
-            if control.block_on(keks.leave()).is_err() {
+            let left = control.block_on(async { tokio::time::timeout(at_most(RECORD_WAIT), keks.leave()).await });
+            if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!("other instances take this one for running until a minute from now");
             }
             self.shutdown.stop_now();
             drop((store, keks, recorder));
-            drop(control);
+            // A name that is being looked up blocks a thread for as long as the system likes.
+            control.shutdown_timeout(AT_ONCE);
             log.flush();
         }
     }
@@ -369,54 +389,6 @@ impl Drop for Running {
             }
         }
     }
-}
-
-/// What the role listens on, bound and not yet served.
-#[derive(Debug)]
-pub struct Sockets {
-    proxy: Option<Listeners>,
-    admin: Option<(TcpListener, SocketAddr)>,
-    metrics: (TcpListener, SocketAddr),
-}
-
-impl Sockets {
-    /// Binds all that the settings name. Needs no runtime and starts no thread.
-    ///
-    /// # Errors
-    /// [`StartError`] for the first address that cannot be bound.
-    pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let role = config.role;
-        Ok(Self {
-            proxy: role
-                .delivers()
-                .then(|| Listeners::bind(&config.proxy_listen))
-                .transpose()?,
-            admin: role
-                .administers()
-                .then(|| bind("admin_listen", config.admin_listen))
-                .transpose()?,
-            metrics: bind("metrics_listen", config.metrics_listen)?,
-        })
-    }
-
-    /// Where, with the ports that were taken.
-    fn bound(&self) -> (Vec<Listen>, Option<SocketAddr>, SocketAddr) {
-        let proxy = self.proxy.as_ref().map(Listeners::bound).unwrap_or_default();
-        let admin = self.admin.as_ref().map(|(_, address)| *address);
-        (proxy, admin, self.metrics.1)
-    }
-}
-
-fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error: io::Error| StartError::Listen {
-        setting,
-        address,
-        kind: error.kind(),
-    };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 /// The last that the audit log is told: what was counted, the stop, and, where that is this instance's duty, the signed

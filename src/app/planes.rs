@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::feed::Followers;
 use super::ground::{Ground, WayOut, limits};
@@ -26,7 +27,7 @@ use crate::keys::Keks;
 use crate::proxy::{self, Proxy};
 use crate::registry::Tokens;
 use crate::secrets::resolve::RotationDuty;
-use crate::server::{Acceptor, Closing, Listeners, Load, Workers, serve_exchanges};
+use crate::server::{Acceptor, Closing, Listeners, Load, Pulse, Workers, serve_exchanges};
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
 
@@ -181,23 +182,25 @@ pub(super) fn build(
 }
 
 impl Planes {
-    /// Serves deliveries, the control plane until connections are to end, and metrics and health until the very end;
-    /// each where the role has it. Returns the workers.
+    /// Serves deliveries and the control plane until connections are to end, which `serving` waits for, and metrics and
+    /// health until the very end; each where the role has it. Returns the workers and how to see that they live.
     pub(super) fn serve(
         &self,
         sockets: Sockets,
         closing: &Closing,
+        serving: &TaskTracker,
         runtime: &Handle,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let workers = match (&self.data, sockets.proxy) {
-            (Some(data), Some(listeners)) => data.start_workers(listeners, closing, runtime)?,
-            _ => Vec::new(),
+    ) -> Result<(Vec<JoinHandle<()>>, Pulse), StartError> {
+        let (workers, pulse) = match (&self.data, sockets.proxy) {
+            (Some(data), Some(listeners)) => data.start_workers(listeners, closing, serving, runtime)?,
+            _ => (Vec::new(), Pulse::of_none()),
         };
         if let (Some(plane), Some((listener, _))) = (&self.control, sockets.admin) {
             let admin = TowerToHyperService::new(admin::router(plane.control.clone()));
             let tls = plane.tls.clone();
             let end = closing.graceful.clone();
-            runtime.spawn(serve_exchanges(listener, tls, admin, CONTROL_CONNECTIONS_MAX, end));
+            let exchanges = serve_exchanges(listener, tls, admin, CONTROL_CONNECTIONS_MAX, end);
+            serving.spawn_on(exchanges, runtime);
         }
         let health = TowerToHyperService::new(health::router(Arc::clone(&self.health)));
         let (listener, end) = (sockets.metrics.0, closing.immediate.clone());
@@ -211,7 +214,7 @@ impl Planes {
             closing.immediate.clone(),
         ));
         self.health.enter(Phase::Serving);
-        Ok(workers)
+        Ok((workers, pulse))
     }
 
     /// What has to hear of the feed.
@@ -253,8 +256,9 @@ impl DataPlane {
         &self,
         listeners: Listeners,
         closing: &Closing,
+        serving: &TaskTracker,
         runtime: &Handle,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+    ) -> Result<(Vec<JoinHandle<()>>, Pulse), StartError> {
         let (shared, egress) = (Arc::clone(&self.shared), Arc::clone(&self.egress));
         let (limits, counts) = (self.limits, Arc::clone(&self.counts));
         let make = move || {
@@ -262,9 +266,10 @@ impl DataPlane {
             Proxy::new(Arc::clone(&shared), deliverer)
         };
         let (workers, threads) = Workers::start(self.workers, *self.shared.load.limits(), closing, make)?;
+        let pulse = workers.pulse();
         let acceptor = Acceptor::new(listeners, self.shared.load.clone(), workers);
-        runtime.spawn(acceptor.run(closing.graceful.clone()));
-        Ok(threads)
+        serving.spawn_on(acceptor.run(closing.graceful.clone()), runtime);
+        Ok((threads, pulse))
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::config::Settings;
 use super::{Exit, Failure, fail};
-use crate::app::{self, Setup, Sockets, StartError};
+use crate::app::{self, Setup, Sockets, StartError, Supervisor};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::guard;
+use crate::server::Inherited;
 use crate::store::{self, OpenError};
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -36,9 +37,12 @@ pub(super) fn run(args: &Args) -> Exit {
 /// after them. Keys are read before anything is bound, so that nothing is left behind where there are none.
 fn prepare(args: &Args) -> Result<(Sockets, Setup), Failure> {
     let usage = |error: &dyn Display| Failure::usage(error.to_string());
-    let config = args.settings.loaded()?;
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let inherited = Inherited::take(env("LISTEN_FDNAMES").as_deref()).map_err(|error| usage(&error))?;
+    let config = app::adopt(&inherited, args.settings.loaded()?).map_err(|error| usage(&error))?;
     let keyring = app::read_keys(&config)?;
-    let sockets = Sockets::bind(&config).map_err(|error| usage(&error))?;
+    let supervisor = Supervisor::connect(env).map_err(|error| usage(&error))?;
+    let sockets = Sockets::bind_beside(inherited, &config).map_err(|error| usage(&error))?;
     guard::apply(&guard::Plan {
         writable: store::folders(&config.database_url),
         emptied: Vec::new(),
@@ -62,12 +66,13 @@ fn prepare(args: &Args) -> Result<(Sockets, Setup), Failure> {
         log,
         resolver: None,
         store: None,
+        supervisor,
     };
     Ok((sockets, setup))
 }
 
 fn serve(sockets: Sockets, setup: Setup) -> Exit {
-    let log = setup.log.clone();
+    let (log, supervisor) = (setup.log.clone(), setup.supervisor.clone());
     let running = match app::start_on(sockets, setup) {
         Ok(running) => running,
         Err(error) => {
@@ -85,6 +90,7 @@ fn serve(sockets: Sockets, setup: Setup) -> Exit {
     let (proxy, metrics) = (proxy.join(","), running.metrics());
     let admin = running.admin().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(proxy, admin, %metrics, version = env!("CARGO_PKG_VERSION"), "serving");
+    supervisor.ready();
     running.wait();
     tracing::info!("stopped");
     log.flush();

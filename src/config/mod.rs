@@ -242,8 +242,11 @@ impl Config {
         Ok(config)
     }
 
-    /// What must hold between settings.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// What must hold between settings, also after one was changed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] for the first rule that is broken.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let open = self.proxy_listen.iter().any(|listen| !listen.is_local());
         if open && self.dispatcher_token_file.is_none() {
             return Err(ConfigError::Rule {

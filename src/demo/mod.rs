@@ -135,6 +135,7 @@ fn start(folder: &Path, keyring: Keyring, scene: &Scene, log: &Log) -> Result<Ru
         log: log.handle.clone(),
         resolver: Some(Arc::new(ThisMachine)),
         store: None,
+        supervisor: Default::default(),
     };
     Ok(app::start(setup)?)
 }

@@ -1,39 +1,25 @@
-//! Who may connect and to which worker a connection goes.
+//! To which worker a connection goes, and who is still taken when the listeners close.
 
-use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::listener::{BindError, Bound, Listener, SETTLE};
 use super::{Load, Workers};
 use crate::config::Listen;
 
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Why a listener could not be bound. Names the address; the operator has to change something.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {kind}")]
-pub struct BindError {
-    address: String,
-    kind: io::ErrorKind,
-}
+/// How often a queue that closes is looked into while handshakes settle.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Bound listeners, not yet served.
-#[derive(Debug)]
-pub struct Listeners(Vec<Listener>);
-
-#[derive(Debug)]
-enum Listener {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, PathBuf),
-}
+#[derive(Debug, Default)]
+pub struct Listeners(pub(super) Vec<Listener>);
 
 /// A socket on its way to a worker, with its permit.
 pub(super) struct Accepted {
@@ -63,54 +49,17 @@ impl Listeners {
         addresses.iter().map(Listener::bind).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Where the listeners stand, with the ports that were taken.
     #[must_use]
     pub fn bound(&self) -> Vec<Listen> {
-        self.0
-            .iter()
-            .filter_map(|listener| match listener {
-                Listener::Tcp(tcp) => tcp.local_addr().ok().map(Listen::Tcp),
-                Listener::Unix(_, path) => Some(Listen::Unix(path.clone())),
-            })
-            .collect()
+        self.0.iter().filter_map(Listener::bound).collect()
     }
-}
-
-impl Listener {
-    fn bind(address: &Listen) -> Result<Self, BindError> {
-        let failed = |error: &io::Error| BindError {
-            address: address.to_string(),
-            kind: error.kind(),
-        };
-        match address {
-            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp).map_err(|error| failed(&error)),
-            Listen::Unix(path) => bind_unix(path)
-                .map(|listener| Self::Unix(listener, path.clone()))
-                .map_err(|error| failed(&error)),
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?; // std sets SO_REUSEADDR on Unix
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Binds a Unix socket that its owner and group may use. A socket file that nobody listens on any more is replaced.
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::{UnixListener, UnixStream};
-
-    let is_stale =
-        fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) && UnixStream::connect(path).is_err();
-    if is_stale {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 impl Acceptor {
@@ -124,8 +73,9 @@ impl Acceptor {
         }
     }
 
-    /// Accepts until `stop`; then the listeners close, and Unix socket files are removed where the
-    /// process may (`guard`). Runs on the control runtime.
+    /// Accepts until `stop`, and then whoever is in the queues of its own listeners by then; their sockets close, and
+    /// Unix socket files are removed where the process may (`guard`). Who waits on an inherited listener waits for the
+    /// next process. Runs on the control runtime.
     pub async fn run(self, stop: CancellationToken) {
         let mut loops = tokio::task::JoinSet::new();
         for listener in self.listeners.0 {
@@ -135,17 +85,21 @@ impl Acceptor {
                     () = stop.cancelled() => {}
                     () = listener.accept_all(&load, &workers) => {}
                 }
+                if listener.close_the_queue() {
+                    listener.accept_the_last(&load, &workers).await;
+                }
                 listener.remove_file();
             });
         }
+        drop(self.workers); // they end with their last connection once nobody can hand them another
         while loops.join_next().await.is_some() {}
     }
 }
 
 impl Listener {
     async fn accept_all(&self, load: &Load, workers: &Workers) {
-        match self {
-            Self::Tcp(listener) => {
+        match &self.socket {
+            Bound::Tcp(listener) => {
                 let Ok(listener) = listener.try_clone().and_then(TcpListener::from_std) else {
                     return;
                 };
@@ -156,7 +110,7 @@ impl Listener {
                 })
                 .await;
             }
-            Self::Unix(listener, _) => {
+            Bound::Unix(listener, _) => {
                 let Ok(listener) = listener.try_clone().and_then(UnixListener::from_std) else {
                     return;
                 };
@@ -169,12 +123,35 @@ impl Listener {
         }
     }
 
-    fn remove_file(&self) {
-        // It may have been removed already; outside of the store's directory the process may remove nothing.
-        if let Self::Unix(_, path) = self
-            && fs::remove_file(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-        {
-            tracing::info!("the Unix socket's file stays behind: it may not be removed; the next start replaces it");
+    /// Hands out what is in the queue, each with its permit, until it is empty and handshakes had time to end.
+    async fn accept_the_last(&self, load: &Load, workers: &Workers) {
+        let closed = Instant::now();
+        while let Some(permit) = load.connection().await {
+            match self.accept_now() {
+                Ok(socket) => workers.hand_over(Accepted { socket, permit }),
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && closed.elapsed() < SETTLE => {
+                    drop(permit);
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn accept_now(&self) -> io::Result<Socket> {
+        match &self.socket {
+            Bound::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Bound::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Socket::Unix(stream))
+            }
         }
     }
 }

@@ -8,6 +8,8 @@ mod accept;
 mod body;
 mod connection;
 mod exchange;
+mod inherited;
+mod listener;
 mod load;
 mod tls;
 mod worker;
@@ -19,12 +21,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use accept::{Acceptor, BindError, Listeners};
+pub use accept::{Acceptor, Listeners};
 pub use body::{BodyError, declared_length, discard, read_body};
 pub use exchange::{Peer, serve_exchanges};
+pub use inherited::{InheritError, Inherited};
+pub use listener::{BindError, Listener};
 pub use load::{Admitted, Buffered, Load};
 pub use tls::{TlsFileError, server_tls};
-pub use worker::{Closing, WorkerError, Workers};
+pub use worker::{Closing, Pulse, WorkerError, Workers};
 
 /// Bounds on what peers can make the process hold.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +50,7 @@ pub struct Limits {
 /// What a worker runs for every request. One instance per worker, on that worker's thread.
 pub trait Service: 'static {
     /// The body of an answer.
-    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + 'static;
 
     /// Answers a request. Dropped at any await when the peer goes away.
     fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;

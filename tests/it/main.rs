@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod activation;
 mod admin_tls;
 mod alerts;
 mod answers;
@@ -34,6 +35,7 @@ mod control_plane;
 mod counts;
 mod crawl;
 mod demo;
+mod draining;
 mod echoes;
 mod endpoint_faults;
 mod endpoint_tls;

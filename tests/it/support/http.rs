@@ -71,14 +71,23 @@ pub fn once(to: SocketAddr, bytes: &[u8]) -> Answer {
 
 impl Client {
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).unwrap();
+        Self::try_connect(to).unwrap()
+    }
+
+    /// A connection, or `None` where nobody listens.
+    pub fn try_connect(to: SocketAddr) -> Option<Self> {
+        let stream = match TcpStream::connect(to) {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return None,
+            Err(error) => panic!("no connection: {error}"),
+        };
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self {
+        Some(Self {
             stream,
             buffered: Vec::new(),
-        }
+        })
     }
 
     /// Sends bytes. A peer that has answered and closed may not take them all.

@@ -127,6 +127,7 @@ impl Instance {
             log: handle.clone(),
             resolver: options.resolver,
             store: options.store,
+            supervisor: Default::default(),
         })?;
         Ok(Self {
             dir,

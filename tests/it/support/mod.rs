@@ -1,5 +1,6 @@
 //! What every test stands on: a running instance, an endpoint, and a client that sends exactly what it is told.
 
+pub mod activated;
 pub mod allocations;
 pub mod alone;
 pub mod api;
@@ -32,5 +33,6 @@ pub mod tenant;
 pub mod terminal;
 pub mod tls_endpoint;
 pub mod trace;
+pub mod under_way;
 pub mod vault;
 pub mod vouched;

@@ -64,10 +64,24 @@ fn bare(mut command: Command) -> Command {
 
 /// Runs a command to its end.
 pub fn run(mut command: Command) -> Ended {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let stdout = Captured::start(child.stdout.take().unwrap());
+    command.stdout(Stdio::piped());
+    run_inheriting(command)
+}
+
+/// The same with whatever the command has for its standard output; it is not captured unless it is a pipe.
+pub fn run_inheriting(mut command: Command) -> Ended {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    let stdout = captured(&mut child);
     let stderr = Captured::start(child.stderr.take().unwrap());
     ended(&mut child, &stdout, &stderr)
+}
+
+fn captured(child: &mut Child) -> Captured {
+    match child.stdout.take() {
+        Some(pipe) => Captured::start(pipe),
+        None => Captured::start(std::io::empty()),
+    }
 }
 
 fn ended(child: &mut Child, stdout: &Captured, stderr: &Captured) -> Ended {
@@ -162,12 +176,31 @@ impl Process {
 
     /// The same, where another one ran before.
     pub fn spawn_in(home: Arc<Home>, mut command: Command) -> Self {
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        command.stdout(Stdio::piped());
+        Self::spawn_inheriting(home, command)
+    }
+
+    /// The same with whatever the command has for its standard output.
+    pub fn spawn_inheriting(home: Arc<Home>, command: Command) -> Self {
+        Self::begin(home, command).unwrap_or_else(|ended| panic!("{ended}"))
+    }
+
+    /// The same for a process that may end before it accepts: then this is what it said.
+    pub fn try_spawn(home: Arc<Home>, mut command: Command) -> Result<Self, String> {
+        command.stdout(Stdio::piped());
+        Self::begin(home, command)
+    }
+
+    fn begin(home: Arc<Home>, mut command: Command) -> Result<Self, String> {
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let log = Captured::start(child.stderr.take().unwrap());
-        let stdout = Captured::start(child.stdout.take().unwrap());
+        let stdout = captured(&mut child);
         let Some(serving) = log.line_with("serving") else {
-            panic!("{command:?} ended: {}", log.text());
+            let _ = child.wait();
+            return Err(format!("{command:?} ended: {}", log.text()));
         };
         // `"name":"…"` or `name=…`: several addresses are separated by commas.
         let after = |name: &str| {
@@ -180,7 +213,7 @@ impl Process {
             admin: after("admin").unwrap(),
             token: home.token.clone(),
         };
-        Self {
+        Ok(Self {
             home,
             log,
             stdout,
@@ -189,7 +222,7 @@ impl Process {
             operator,
             proxy: after("proxy"),
             metrics: after("metrics").unwrap(),
-        }
+        })
     }
 
     /// Where deliveries go.
@@ -225,6 +258,23 @@ impl Process {
         ended(&mut child, &self.stdout, &self.log)
     }
 
+    /// Kills it, unless it is gone already, and waits for its end.
+    pub fn kill(self) -> Ended {
+        if self.child.as_ref().is_some_and(|child| self.is_run_by(child)) {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+        self.wait()
+    }
+
+    /// Whether the process is still this child or its child: when another program has waited for it, its id may be
+    /// another's.
+    fn is_run_by(&self, child: &Child) -> bool {
+        let id = child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let is_child = i32::try_from(id).is_ok_and(|id| id == self.pid());
+        is_child || children.split_whitespace().any(|child| child.parse() == Ok(self.pid()))
+    }
+
     /// Asks for the end once everything is done, and waits for it.
     pub fn stop(self) -> Ended {
         self.signal(Signal::TERM);
@@ -243,7 +293,9 @@ impl Deref for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = kill_process(self.pid, Signal::KILL);
+            if self.is_run_by(&child) {
+                let _ = kill_process(self.pid, Signal::KILL);
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
