@@ -53,6 +53,7 @@ mod identities;
 mod key_rotation;
 mod key_rotation_resumed;
 mod killed;
+mod killed_at_writes;
 mod lifecycle;
 mod machine_identity;
 mod monitoring;
