@@ -93,7 +93,10 @@ fn every_threat_has_a_row_with_tests_that_exist_and_a_way_to_see_one_fail() {
     assert_eq!(threats, THREATS);
     let exists = |test: &str| {
         let name = test.rsplit("::").next().unwrap_or_default();
-        assert!(test.contains("::") && source.contains(&format!("fn {name}(")), "there is no test {test}");
+        assert!(
+            test.contains("::") && source.contains(&format!("fn {name}(")),
+            "there is no test {test}"
+        );
     };
     for row in &rows {
         assert!(!row.shown_by.is_empty(), "{}: no test shows it", row.threat);
@@ -132,7 +135,8 @@ fn every_guard_can_be_taken_out_where_the_table_says() {
 /// The packages of a lock file that do not come from a registry with the hash of what they are.
 fn from_elsewhere(lock: &str) -> Vec<String> {
     let packages = lock.split("[[package]]").skip(1);
-    let is_registered = |package: &&str| package.contains("\nsource = \"registry+") && package.contains("\nchecksum = \"");
+    let is_registered =
+        |package: &&str| package.contains("\nsource = \"registry+") && package.contains("\nchecksum = \"");
     let others = packages.filter(|package| !is_registered(package));
     others
         .map(|package| package.lines().nth(1).unwrap_or_default().to_owned())
