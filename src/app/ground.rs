@@ -3,7 +3,7 @@
 use super::notices::{self};
 use super::{StartError, feed};
 use crate::admin::{ApiRateLimit, Control, WrongTokenCounts};
-use crate::audit::{Echoes, PolicyIsAuthentic, Recorder};
+use crate::audit::{PolicyIsAuthentic, Recorder, Sightings};
 use crate::bundles::{Builder, Bundles, StoreContact, Ways};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -136,6 +136,7 @@ impl Ground {
             self.recorder.deliveries().clone(),
             Arc::clone(&self.clock),
         )?;
+        let builder = builder.asserting_no_leak(config.leak_assertion);
         Ok(Bundles::new(
             builder,
             Arc::clone(&self.clock),
@@ -195,7 +196,7 @@ impl Ground {
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
         issuer: Option<Arc<Issuer>>,
-        (load, log, echoes): (Load, LogHandle, Echoes),
+        (load, log, sightings): (Load, LogHandle, Sightings),
         runtime: &Handle,
     ) -> Result<Arc<proxy::Shared>, StartError> {
         Ok(Arc::new(proxy::Shared {
@@ -212,7 +213,7 @@ impl Ground {
                 config::EchoPolicy::Block => EchoPolicy::Block,
                 config::EchoPolicy::Off => EchoPolicy::Off,
             },
-            echoes,
+            sightings,
             ids: DeliveryIds::new()?,
         }))
     }

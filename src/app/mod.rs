@@ -165,7 +165,7 @@ struct Parts {
     workers: Vec<JoinHandle<()>>,
     drained: tokio::task::JoinHandle<drain::End>,
     /// Ends when no worker is left and what they saw is written down.
-    echoes: tokio::task::JoinHandle<()>,
+    sighting_log: tokio::task::JoinHandle<()>,
     /// Ends when no notice is under way any more.
     told: tokio::task::JoinHandle<()>,
     closing: Closing,
@@ -251,10 +251,10 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         closing.clone(),
         supervisor,
     ));
-    let echoes = control.spawn(planes.into_echo_log().run());
+    let sighting_log = control.spawn(planes.into_sighting_log().run());
     let parts = Parts {
         control,
-        echoes,
+        sighting_log,
         workers,
         drained,
         told,
@@ -327,7 +327,7 @@ impl Running {
         if let Some(parts) = self.parts.take() {
             let Parts {
                 control,
-                echoes,
+                sighting_log,
                 workers,
                 drained,
                 told,
@@ -350,7 +350,7 @@ impl Running {
                 let _ = worker.join(); // a worker that panicked is gone as well
             }
             if control
-                .block_on(async { tokio::time::timeout(at_most(TOLD_WAIT), echoes).await })
+                .block_on(async { tokio::time::timeout(at_most(TOLD_WAIT), sighting_log).await })
                 .is_err()
             {
                 tracing::warn!("values that came back in answers could not all be written to the audit log");

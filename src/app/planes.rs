@@ -16,7 +16,7 @@ use super::health::{self, Health, Phase};
 use super::notices::{self, Notices};
 use super::{Setup, Sockets, StartError, keys};
 use crate::admin::{self, Control};
-use crate::audit::{EchoLog, Echoes, LogDuty, Recorder};
+use crate::audit::{LogDuty, Recorder, SightingLog, Sightings};
 use crate::bundles::Bundles;
 use crate::config::{self, Role};
 use crate::delivery::{Deliverer, DeliveryCounts, DeliveryLimits};
@@ -47,7 +47,7 @@ pub(super) struct Planes {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     recorder: Arc<Recorder>,
-    echo_log: EchoLog,
+    sighting_log: SightingLog,
     issuer: Option<Arc<Issuer>>,
     drain_grace: Duration,
 }
@@ -146,14 +146,21 @@ pub(super) fn build(
         true => Some(ground.control_plane(&config, &bundles, &tokens, &keks)?),
         false => None,
     };
-    let (echoes, echo_log) = Echoes::new(
+    let (sightings, sighting_log) = Sightings::new(
         Arc::clone(&ground.store),
         Arc::clone(&ground.clock),
         ground.actor.clone(),
     );
     let data = match config.role.delivers() {
         true => Some(DataPlane {
-            shared: ground.data_plane(&config, &bundles, &tokens, issuer.clone(), (load, log, echoes), runtime)?,
+            shared: ground.data_plane(
+                &config,
+                &bundles,
+                &tokens,
+                issuer.clone(),
+                (load, log, sightings),
+                runtime,
+            )?,
             egress,
             limits: DeliveryLimits {
                 response_bytes_max: config.response_bytes_max,
@@ -174,7 +181,7 @@ pub(super) fn build(
         metrics: ground.metrics,
         health,
         recorder: ground.recorder,
-        echo_log,
+        sighting_log,
         issuer,
         drain_grace: config.drain_grace,
     };
@@ -228,9 +235,9 @@ impl Planes {
         }
     }
 
-    /// What writes echoes down, once; it ends with the workers. Lets go of all that is served already.
-    pub(super) fn into_echo_log(self) -> EchoLog {
-        self.echo_log
+    /// What writes down where values were seen, once; it ends with the workers. Lets go of all that is served already.
+    pub(super) fn into_sighting_log(self) -> SightingLog {
+        self.sighting_log
     }
 
     pub(super) fn keks(&self) -> Arc<Keks> {

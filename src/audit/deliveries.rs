@@ -37,12 +37,11 @@ impl UseCounter {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the log tells of the value that was injected under a key.
-    pub(super) fn injected(&self, key: &SecretKey) -> Option<Told> {
-        let is_it = |used: &&Use| used.source == Source::Delivery && used.slot.key == *key;
+    /// What the log tells of the value under a key, whatever it is used for.
+    pub(super) fn told(&self, key: &SecretKey) -> Option<Told> {
         Some(Told {
             organization: self.organization.clone(),
-            used: self.uses.iter().find(is_it)?.clone(),
+            used: self.uses.iter().find(|used| used.slot.key == *key)?.clone(),
             destination: self.destination.clone(),
         })
     }

@@ -13,14 +13,14 @@
 //!   with a public key and nothing else.
 
 mod deliveries;
-mod echoes;
 pub mod export;
 mod recorder;
+mod sightings;
 mod strangers;
 mod verify;
 
 pub use deliveries::{Deliveries, Use, UseCounter};
-pub use echoes::{EchoLog, Echoes};
 pub use recorder::{LogDuty, PolicyIsAuthentic, Recorder};
+pub use sightings::{Sight, SightingLog, Sightings};
 pub use strangers::Stranger;
 pub use verify::{ChainReport, Finding, Verifier};

@@ -18,6 +18,7 @@ use crate::domain::destination::{Destination, Scheme};
 use crate::domain::echo::EchoPatterns;
 use crate::domain::id::InstallationId;
 use crate::domain::installation::{Installation, InstallationState};
+use crate::domain::leak::LeakPatterns;
 use crate::domain::manifest::Demand;
 use crate::domain::payload::fragment;
 use crate::domain::policy::DAY_MILLIS;
@@ -47,6 +48,7 @@ pub struct Builder {
     deliveries: Deliveries,
     clock: Arc<dyn Clock>,
     identities: Mutex<HashMap<InstallationId, LastIdentity>>,
+    asserts_no_leak: bool,
 }
 
 /// What the ways to endpoints are made of.
@@ -118,7 +120,17 @@ impl Builder {
             deliveries,
             clock,
             identities,
+            asserts_no_leak: false,
         })
+    }
+
+    /// The same, with bundles that know what must not be seen in a request.
+    #[must_use]
+    pub fn asserting_no_leak(self, asserts_no_leak: bool) -> Self {
+        Self {
+            asserts_no_leak,
+            ..self
+        }
     }
 
     /// Builds the bundle of an id from what the sources say now.
@@ -209,6 +221,10 @@ impl Builder {
         let keys_injected = count(opened.payload.iter().len());
         let patterns = EchoPatterns::new(&opened.payload).map(Arc::new);
         let rendered = fragment(&opened.payload, &resolution.missing);
+        let leaks = self
+            .asserts_no_leak
+            .then(|| leaks(&patterns, &demand, &opened))
+            .flatten();
         // A replaced signing secret leaves memory when its overlap ends.
         ends.fresh_until = earliest(ends.fresh_until, overlap_end(&opened.signing));
         let signers = match self.signers(opened.signing) {
@@ -226,6 +242,7 @@ impl Builder {
         Ok(Ok(Ready {
             uses,
             echo,
+            leaks,
             route: Arc::new(route),
             lane,
             fragment: Bytes::from_owner(rendered),
@@ -336,6 +353,27 @@ impl Builder {
             .map(Some)
             .map_err(|_| Obstacle::IdentityInvalid)
     }
+}
+
+/// What a request must not carry: injected values outside of their member; what is for handshakes and signatures nowhere.
+fn leaks(injected: &Option<Arc<EchoPatterns>>, demand: &Demand, opened: &Opened) -> Option<LeakPatterns> {
+    let handshake = demand
+        .handshake
+        .iter()
+        .zip(&opened.handshake)
+        .flat_map(|(keys, secrets)| {
+            [
+                (&keys.certificate_key, &secrets.certificate.0),
+                (&keys.private_key_key, &secrets.private_key.0),
+            ]
+        });
+    let signing = demand.signing.iter().zip(&opened.signing).flat_map(|(key, secret)| {
+        let predecessor = secret.predecessor.iter().map(|(text, _)| text);
+        std::iter::once(&secret.current)
+            .chain(predecessor)
+            .map(move |text| (key, text))
+    });
+    LeakPatterns::new(injected.clone(), EchoPatterns::of(handshake.chain(signing)))
 }
 
 /// Raised once for each pair that does not match.

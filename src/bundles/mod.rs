@@ -24,6 +24,7 @@ use crate::domain::echo::EchoPatterns;
 use crate::domain::id::{ExtensionId, InstallationId, OrganizationId};
 use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
+use crate::domain::leak::LeakPatterns;
 use crate::domain::scope::{ScopeHits, Slot};
 use crate::domain::time::Timestamp;
 
@@ -82,6 +83,8 @@ pub struct Ready {
     pub signers: Option<Signers>,
     /// What is looked for in answers, where any injected value is long enough.
     pub echo: Option<Arc<Echo>>,
+    /// What must not be seen in a request, where that is looked at.
+    pub leaks: Option<LeakPatterns>,
     /// Whether the handshake presents a client certificate.
     pub mtls: bool,
     /// When the client certificate ends.

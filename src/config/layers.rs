@@ -53,6 +53,7 @@ pub const SETTINGS: &[&str] = &[
     "runtime_token_issuer",
     "signature_prefix",
     "echo_policy",
+    "leak_assertion",
     "drain_grace",
     "require_guards",
     "smtp_url",

@@ -98,6 +98,8 @@ pub struct Config {
     pub signature_prefix: SignaturePrefix,
     /// What becomes of answers that give a value back.
     pub echo_policy: EchoPolicy,
+    /// Whether a request is looked through for secrets outside of their slot before it is sent.
+    pub leak_assertion: bool,
     /// For deliveries under way at the end.
     pub drain_grace: Duration,
     /// Whether missing guards keep the process from starting.
@@ -228,6 +230,7 @@ impl Config {
             runtime_token_issuer: layers.get("runtime_token_issuer", values::issuer)?,
             signature_prefix: layers.get("signature_prefix", values::signature_prefix)?,
             echo_policy: layers.get("echo_policy", values::echo_policy)?,
+            leak_assertion: layers.get("leak_assertion", values::flag)?,
             drain_grace: layers.get("drain_grace", values::duration)?,
             require_guards: layers.get("require_guards", values::flag)?,
             smtp_url: layers.optional("smtp_url", values::smtp_url)?,

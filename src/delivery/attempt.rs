@@ -42,9 +42,14 @@ pub struct Outbound<'a> {
     pub body: Enriched,
     /// When the whole delivery, answer included, has to be over.
     pub deadline: Instant,
-    /// Signs, fresh at every attempt. Called when there is a connection, right before the request goes out over it.
-    pub sign: &'a dyn Fn(&mut HeaderMap),
+    /// Signs, fresh at every attempt. Called when there is a connection, right before the request goes out over it; may
+    /// say that it must not.
+    pub sign: &'a dyn Fn(&mut HeaderMap) -> Result<(), Withheld>,
 }
+
+/// A request must not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withheld;
 
 /// An endpoint's answer.
 pub struct Delivered {
@@ -149,7 +154,7 @@ impl Deliverer {
 
     async fn over_h1(&self, mut connection: H1, outbound: &mut Outbound<'_>) -> Result<(Parts, AnswerBody), Failed> {
         let headers = std::mem::take(&mut outbound.headers);
-        let mut request = request(outbound, Uri::from(outbound.target.clone()), headers);
+        let mut request = request(outbound, Uri::from(outbound.target.clone()), headers)?;
         if let Some(host) = outbound.route.host_header() {
             request.headers_mut().insert(HOST, host);
         }
@@ -194,7 +199,7 @@ impl Deliverer {
 
     async fn over_h2(&self, shared: Rc<H2>, outbound: &mut Outbound<'_>) -> Result<(Parts, AnswerBody), Failed> {
         let uri = outbound.route.absolute(outbound.target.clone());
-        let request = request(outbound, uri, outbound.headers.clone());
+        let request = request(outbound, uri, outbound.headers.clone())?;
         match shared.sender.clone().try_send_request(request).await {
             Ok(response) => self.accept(response, Carrier::H2(shared), outbound.deadline),
             Err(mut error) => {
@@ -226,13 +231,13 @@ impl Deliverer {
     }
 }
 
-fn request(outbound: &Outbound<'_>, uri: Uri, mut headers: HeaderMap) -> Request<RequestBody> {
-    (outbound.sign)(&mut headers);
+fn request(outbound: &Outbound<'_>, uri: Uri, mut headers: HeaderMap) -> Result<Request<RequestBody>, Withheld> {
+    (outbound.sign)(&mut headers)?;
     let mut request = Request::new(RequestBody::new(outbound.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    request
+    Ok(request)
 }
 
 fn refused_head(head: &Parts, limits: &DeliveryLimits) -> Option<FailureKind> {
@@ -281,6 +286,15 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let first: Option<&'a (dyn Error + 'static)> = Some(error);
     std::iter::successors(first, |error: &&'a (dyn Error + 'static)| (**error).source())
+}
+
+impl From<Withheld> for Failed {
+    fn from(_: Withheld) -> Self {
+        Self {
+            kind: FailureKind::Withheld,
+            again: Again::No,
+        }
+    }
 }
 
 impl From<ConnectError> for Failed {

@@ -135,7 +135,8 @@ const fn heard(failure: FailureKind) -> Heard {
     match failure {
         FailureKind::Unreachable | FailureKind::TlsFailed | FailureKind::Timeout => Heard::Failure,
         FailureKind::Protocol | FailureKind::Redirected | FailureKind::ResponseTooLarge => Heard::Answer,
-        FailureKind::Broken | FailureKind::Refused => Heard::Nothing, // by the latter nobody was asked
+        // By the last two nobody was asked.
+        FailureKind::Broken | FailureKind::Refused | FailureKind::Withheld => Heard::Nothing,
     }
 }
 
@@ -162,6 +163,7 @@ mod tests {
             (Some(FailureKind::Redirected), false),
             (Some(FailureKind::ResponseTooLarge), false),
             (Some(FailureKind::Refused), false),
+            (Some(FailureKind::Withheld), false),
         ] {
             let circuit = circuit();
             for _ in 0..100 {

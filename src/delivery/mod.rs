@@ -12,7 +12,7 @@ mod route;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use answer::{AnswerBody, AnswerError};
-pub use attempt::{Delivered, Deliverer, Outbound};
+pub use attempt::{Delivered, Deliverer, Outbound, Withheld};
 pub use circuit::{Circuit, CircuitOpen, Passage};
 pub use lane::{Lane, Lanes, Place, Shares};
 pub use route::{PoolKey, Route};
@@ -67,6 +67,8 @@ pub enum FailureKind {
     Timeout,
     /// An answer larger than allowed.
     ResponseTooLarge,
+    /// A request that must not be sent. It was not.
+    Withheld,
 }
 
 impl FailureKind {
@@ -82,6 +84,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Timeout => "timeout",
             Self::ResponseTooLarge => "response-too-large",
+            Self::Withheld => "withheld",
         }
     }
 }

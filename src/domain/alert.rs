@@ -25,6 +25,8 @@ vocabulary!(
         IdentityMismatched = "identity-mismatched",
         /// An endpoint's answer gave a value back.
         SecretEchoed = "secret-echoed",
+        /// A value stood in a request outside of its slot, and nothing was sent.
+        SecretMisplaced = "secret-misplaced",
         /// An installation's destination changed, and gets no secrets before it is confirmed.
         DestinationUnconfirmed = "destination-unconfirmed",
         /// An update of a manifest asks for more keys, which are withheld before they are accepted.
@@ -54,6 +56,7 @@ impl AlertKind {
             Self::ReadAnomaly
             | Self::IdentityMismatched
             | Self::SecretEchoed
+            | Self::SecretMisplaced
             | Self::DestinationUnconfirmed
             | Self::KeysNotAccepted
             | Self::IntegrityFailure => Severity::High,

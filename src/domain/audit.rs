@@ -35,6 +35,8 @@ vocabulary!(
         SecretScaffold = "secret.scaffold",
         /// An endpoint's answer gave a value back.
         SecretEchoed = "secret.echoed",
+        /// A value stood in a request outside of its slot, and nothing was sent.
+        SecretMisplaced = "secret.misplaced",
         /// An extension was read.
         ExtensionGet = "extension.get",
         /// Extensions were listed.
@@ -191,7 +193,7 @@ pub struct AuditEntry {
     pub version: Option<u64>,
     /// Whether the value stands in an external backend.
     pub external: bool,
-    /// For [`Action::SecretDelivered`] and [`Action::AuthRefuse`]: where to, and how often. For
+    /// For [`Action::SecretDelivered`], [`Action::AuthRefuse`] and what is seen of values: where to, and how often. For
     /// [`Action::DestinationConfirm`] and [`Action::ConsentAdopt`]: the destination that was agreed to, and 0.
     pub delivered: Option<Delivered>,
 }

@@ -11,6 +11,7 @@ pub mod echo;
 pub mod id;
 pub mod installation;
 pub mod key;
+pub mod leak;
 pub mod manifest;
 pub mod payload;
 pub mod policy;

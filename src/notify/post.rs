@@ -139,6 +139,7 @@ async fn post(deliverer: &Deliverer, notification: Notification) -> Result<(), P
         if let Some(sign) = &sign {
             sign(headers);
         }
+        Ok(())
     };
     let outbound = Outbound {
         route: Arc::clone(&route),

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Shared;
 use super::record::Record;
+use crate::audit::Sight;
 use crate::bundles::Echo;
 use crate::delivery::{AnswerBody, AnswerError, Delivered};
 use crate::domain::echo::Redactor;
@@ -127,7 +128,7 @@ fn tell(found: &[usize], echo: &Echo, shared: &Shared) -> Result<(), Problem> {
     }
     shared.metrics.echoes.inc_by(found.len() as u64);
     for key in found.iter().filter_map(|place| echo.patterns.keys().get(*place)) {
-        shared.echoes.tell(&echo.uses, key);
+        shared.sightings.tell(&echo.uses, key, Sight::Echoed);
     }
     match shared.echo_policy {
         EchoPolicy::Block => Err(Problem::SecretEchoed),

@@ -6,6 +6,7 @@ mod auth;
 mod echo;
 mod headers;
 mod invocation;
+mod leak;
 mod record;
 mod respond;
 mod room;
@@ -23,7 +24,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::audit::{Echoes, Recorder, Stranger};
+use crate::audit::{Recorder, Sightings, Stranger};
 use crate::bundles::{BuildError, Bundle, Bundles, Obstacle, Ready, Standing};
 use crate::clock::Clock;
 use crate::crypto::signature::message_id;
@@ -70,7 +71,7 @@ pub struct Shared {
     /// What becomes of answers that give a value back.
     pub echo_policy: EchoPolicy,
     /// Where that is told.
-    pub echoes: Echoes,
+    pub sightings: Sightings,
     /// The deliveries' ids.
     pub ids: DeliveryIds,
 }
@@ -205,18 +206,21 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Result<Delivered, DeliveryFailure>, Refusal> {
         let target = invocation::target(&head.uri, &ready.route.destination.path_prefix)?;
+        leak::check_request(ready, &target, &body, &self.shared)?;
         let pieces = body.clone();
         let counted = Cell::new(false);
         let sign = |headers: &mut HeaderMap| {
-            // From here on the values are out of our hands, however the delivery ends.
-            if !counted.replace(true) {
-                ready.uses.delivered();
-            }
             if let Some(signers) = &ready.signers {
                 signers
                     .sign(self.shared.clock.now(), message_id, pieces.pieces())
                     .apply(headers);
             }
+            leak::check_headers(ready, headers, &self.shared)?;
+            // From here on the values are out of our hands, however the delivery ends.
+            if !counted.replace(true) {
+                ready.uses.delivered();
+            }
+            Ok(())
         };
         let outbound = Outbound {
             route: Arc::clone(&ready.route),

@@ -246,6 +246,7 @@ impl From<FailureKind> for Problem {
             FailureKind::Refused => Self::DestinationRefused,
             FailureKind::Timeout => Self::EndpointTimeout,
             FailureKind::ResponseTooLarge => Self::ResponseTooLarge,
+            FailureKind::Withheld => Self::Internal,
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Metrics {
     pub bundles: IntGauge,
     /// `kiket_echoes_total`
     pub echoes: IntCounter,
+    /// `kiket_leaks_stopped_total`
+    pub leaks_stopped: IntCounter,
     /// `kiket_store_up`
     pub store_up: IntGauge,
     /// `kiket_store_silent_seconds`
@@ -197,6 +199,11 @@ impl Metrics {
                 "How long the store has not told of changes; deliveries end at max_stale.",
             )?,
             echoes: counter(r, "kiket_echoes_total", "Injected values that came back in answers.")?,
+            leaks_stopped: counter(
+                r,
+                "kiket_leaks_stopped_total",
+                "Deliveries stopped because a secret stood outside of its slot (leak_assertion).",
+            )?,
             retries: counter(r, "kiket_retries_total", "Attempts after the first.")?,
             outbox_waiting: gauge(
                 r,

@@ -13,7 +13,7 @@ pub(in crate::admin) struct AlertObject {
     /// `null` for the platform's operators.
     organization_id: Option<String>,
     /// `read-anomaly`, `rotation-overdue`, `expiring`, `certificate-expiring`, `unused`, `dangling-reference`,
-    /// `identity-mismatched` or `integrity-failure`.
+    /// `identity-mismatched`, `secret-echoed`, `secret-misplaced` or `integrity-failure`.
     kind: &'static str,
     /// `high`, `medium` or `low`.
     severity: &'static str,

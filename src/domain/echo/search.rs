@@ -4,7 +4,7 @@
 //! piece at a place where a sample could fall. Every form is long enough that each occurrence holds at least one
 //! sample. What the table lets through is compared with the forms themselves, so nothing is found that is not there.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::VALUE_BYTES_MIN;
@@ -63,9 +63,20 @@ impl EchoPatterns {
     /// The patterns of what a payload carries; `None` where no value is long enough to be looked for.
     #[must_use]
     pub fn new(secrets: &PayloadSecrets) -> Option<Self> {
+        Self::over(secrets.iter().map(|(key, value)| (key, value.expose_secret())))
+    }
+
+    /// The patterns of any values, without the white space around them: a PEM file is the same without its last line
+    /// break. `None` where no value is long enough to be looked for.
+    #[must_use]
+    pub fn of<'a>(values: impl IntoIterator<Item = (&'a SecretKey, &'a SecretString)>) -> Option<Self> {
+        let values = values.into_iter();
+        Self::over(values.map(|(key, value)| (key, value.expose_secret().trim())))
+    }
+
+    fn over<'a>(values: impl Iterator<Item = (&'a SecretKey, &'a str)>) -> Option<Self> {
         let (mut keys, mut all): (Vec<SecretKey>, Vec<(usize, Form)>) = (Vec::new(), Vec::new());
-        for (key, value) in secrets.iter() {
-            let value = value.expose_secret();
+        for (key, value) in values {
             if value.len() < VALUE_BYTES_MIN {
                 continue;
             }

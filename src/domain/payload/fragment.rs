@@ -17,6 +17,17 @@ pub fn fragment(secrets: &PayloadSecrets, missing: &[SecretKey]) -> Zeroizing<Ve
     rendered
 }
 
+/// Up to where the rendered `secrets` member goes, which is where values belong.
+#[must_use]
+pub fn slot_end(fragment: &[u8]) -> usize {
+    // No value can look like it: its quotes are escaped.
+    let found = fragment.windows(STATUS.len()).rposition(|window| window == STATUS);
+    found.map_or(0, |at| at + 1)
+}
+
+/// What stands between the values and the missing keys.
+const STATUS: &[u8] = b"},\"secret_status\":{\"missing\":[";
+
 /// Where rendered bytes go.
 trait Sink {
     fn put(&mut self, bytes: &[u8]);
@@ -45,7 +56,7 @@ fn render(secrets: &PayloadSecrets, missing: &[SecretKey], to: &mut impl Sink) {
         escape(value.expose_secret(), to);
         to.put(b"\"");
     }
-    to.put(b"},\"secret_status\":{\"missing\":[");
+    to.put(STATUS);
     for (n, key) in missing.iter().enumerate() {
         to.put(if n == 0 { b"\"" } else { b",\"" });
         to.put(key.as_str().as_bytes());

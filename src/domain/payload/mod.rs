@@ -7,6 +7,6 @@ mod fragment;
 mod scan;
 mod splice;
 
-pub use fragment::fragment;
+pub use fragment::{fragment, slot_end};
 pub use scan::{DEPTH_MAX, Scan, ScanError, Stated, scan, scan_with_token};
 pub use splice::{Enriched, splice};
