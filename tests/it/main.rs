@@ -54,6 +54,7 @@ mod key_rotation;
 mod key_rotation_resumed;
 mod killed;
 mod killed_at_writes;
+mod leak_assertion;
 mod lifecycle;
 mod machine_identity;
 mod monitoring;

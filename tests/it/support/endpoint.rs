@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::leaks;
+
 /// Longer than anything takes; a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,14 +43,17 @@ impl Received {
 /// What the endpoint does with a request: the bytes to answer, after which it goes on, or closes where there are none.
 pub type Script = Arc<dyn Fn(&Received) -> Option<Vec<u8>> + Send + Sync>;
 
+/// A running endpoint. Whatever it receives holds no secret outside of its slot, or the test fails.
 pub struct Endpoint {
     address: SocketAddr,
     received: Arc<Ledger>,
+    is_watched: bool,
 }
 
 #[derive(Default)]
 struct Ledger {
     received: Mutex<Vec<Received>>,
+    leaks: Mutex<Vec<String>>,
     grown: Condvar,
 }
 
@@ -77,10 +82,25 @@ impl Endpoint {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (script, kept) = (Arc::clone(&script), Arc::clone(&kept));
-                thread::spawn(move || serve(stream.unwrap(), &script, &kept));
+                thread::spawn(move || serve(stream.unwrap(), address, &script, &kept));
             }
         });
-        Self { address, received }
+        Self {
+            address,
+            received,
+            is_watched: true,
+        }
+    }
+
+    /// The same, for a test that shows what happens to a secret outside of its slot.
+    pub fn unwatched(mut self) -> Self {
+        self.is_watched = false;
+        self
+    }
+
+    fn assert_no_leak(&self) {
+        let leaks = self.received.leaks.lock().unwrap();
+        assert!(!self.is_watched || leaks.is_empty(), "{leaks:?}");
     }
 
     pub fn url(&self) -> String {
@@ -89,6 +109,7 @@ impl Endpoint {
 
     /// Everything received so far, in order.
     pub fn received(&self) -> Vec<Received> {
+        self.assert_no_leak();
         self.received.received.lock().unwrap().clone()
     }
 
@@ -111,11 +132,25 @@ impl Endpoint {
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, kept: &Ledger) {
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.assert_no_leak();
+        }
+    }
+}
+
+fn serve(stream: TcpStream, address: SocketAddr, script: &Script, kept: &Ledger) {
     stream.set_nodelay(true).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
+        let headers = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let leak = leaks::found(address.port(), &request.target, headers, &request.body);
+        kept.leaks.lock().unwrap().extend(leak);
         let answer = script(&request);
         kept.received.lock().unwrap().push(request);
         kept.grown.notify_all();

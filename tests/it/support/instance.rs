@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::database::Database;
 use super::http::{Answer, Client, once, request};
+use super::leaks;
 
 /// Longer than anything takes; a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,6 +165,7 @@ impl Instance {
     }
 
     pub fn api_as(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+        leaks::told(self.running.admin().unwrap(), path, body);
         let authorization = format!("Bearer {token}");
         let headers = [
             ("Authorization", authorization.as_str()),

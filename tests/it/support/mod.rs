@@ -18,6 +18,7 @@ pub mod holding;
 pub mod http;
 pub mod instance;
 pub mod issuer;
+pub mod leaks;
 pub mod mailbox;
 pub mod memory;
 pub mod openbao;

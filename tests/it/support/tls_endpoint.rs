@@ -28,6 +28,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::leaks;
 use super::pki::{Authority, Identity, fingerprint};
 
 /// Longer than anything takes; a test that hangs fails.
@@ -160,7 +161,9 @@ pub fn ok() -> Reply {
 /// What an endpoint saw.
 #[derive(Default)]
 struct Ledger {
+    port: u16,
     sessions: Mutex<(Vec<Session>, Vec<Seen>)>,
+    leaks: Mutex<Vec<String>>,
     changed: Condvar,
 }
 
@@ -176,7 +179,7 @@ impl Ledger {
     }
 }
 
-/// A running endpoint; ends when dropped.
+/// A running endpoint; ends when dropped. Whatever it receives holds no secret outside of its slot, or the test fails.
 pub struct TlsEndpoint {
     address: SocketAddr,
     ledger: Arc<Ledger>,
@@ -188,7 +191,10 @@ impl TlsEndpoint {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(Ledger {
+            port: address.port(),
+            ..Ledger::default()
+        });
         let (stop, stopped) = oneshot::channel();
         let kept = Arc::clone(&ledger);
         thread::spawn(move || {
@@ -243,6 +249,13 @@ impl TlsEndpoint {
             .wait_timeout_while(ledger, PATIENCE, |(sessions, seen)| !until(sessions, seen))
             .unwrap();
         assert!(!waited.timed_out(), "{what} hangs: {:?}", ledger.0);
+    }
+}
+
+impl Drop for TlsEndpoint {
+    fn drop(&mut self) {
+        let leaks = self.ledger.leaks.lock().unwrap();
+        assert!(thread::panicking() || leaks.is_empty(), "{leaks:?}");
     }
 }
 
@@ -375,6 +388,12 @@ async fn answer(
         headers: head.headers,
         body: body.to_bytes().to_vec(),
     };
+    let headers = seen
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let leak = leaks::found(ledger.port, &seen.path, headers, &seen.body);
+    ledger.leaks.lock().unwrap().extend(leak);
     ledger.note(|(_, all)| all.push(seen.clone()));
     match script(&seen) {
         Reply::Whole(response) => Ok(response.map(Answer::whole)),
