@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -97,11 +98,15 @@ impl Shutdown {
     /// Listens to SIGTERM and SIGINT from now on: the first drains, the second stops at once. Must be called within a
     /// runtime with IO; the task ends with the hard token.
     ///
+    /// A file that outgrows the process's limit (`ulimit -f`) is an error of the write from then on, as a full disk is,
+    /// and not the end of the process.
+    ///
     /// # Errors
     /// Where the handlers cannot be installed.
     pub fn on_signals(&self) -> io::Result<JoinHandle<()>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?); // once handled, it stays so
         let shutdown = self.clone();
         Ok(tokio::spawn(async move {
             loop {
