@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::FailureKind;
-use super::attempt::failure_kind;
+use super::attempt::{h1_failure, h2_failure};
 use super::connection::H1;
 use super::pool::{H2, Pools};
 use super::route::PoolKey;
@@ -123,7 +123,13 @@ impl Body for AnswerBody {
                 this.finish(cx);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => this.fail(failure_kind(&error)),
+            Poll::Ready(Some(Err(error))) => {
+                let kind = match &this.carrier {
+                    Some(Carrier::H2(_)) => h2_failure(&error),
+                    Some(Carrier::H1 { .. }) | None => h1_failure(&error),
+                };
+                this.fail(kind)
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = this.bytes_left.checked_sub(bytes) else {

@@ -185,12 +185,12 @@ impl Deliverer {
                 Some(unsent) => {
                     outbound.headers = unsent.into_parts().0.headers;
                     Failed {
-                        kind: failure_kind(error.error()),
+                        kind: h1_failure(error.error()),
                         again: Again::AtOnce,
                     }
                 }
                 None => Failed {
-                    kind: failure_kind(error.error()),
+                    kind: h1_failure(error.error()),
                     again: Again::No,
                 },
             }),
@@ -204,7 +204,7 @@ impl Deliverer {
             Ok(response) => self.accept(response, Carrier::H2(shared), outbound.deadline),
             Err(mut error) => {
                 let is_unsent = error.take_message().is_some() || is_unprocessed(error.error());
-                let kind = match failure_kind(error.error()) {
+                let kind = match h2_failure(error.error()) {
                     // What was not processed may be sent again later, whatever word the endpoint used.
                     FailureKind::Protocol if is_unsent => FailureKind::Broken,
                     kind => kind,
@@ -258,18 +258,43 @@ fn refused_head(head: &Parts, limits: &DeliveryLimits) -> Option<FailureKind> {
         .map(|_| FailureKind::ResponseTooLarge)
 }
 
-/// Whose fault a failed exchange is.
-pub(super) fn failure_kind(error: &hyper::Error) -> FailureKind {
-    let io = sources(error).find_map(|source| source.downcast_ref::<io::Error>());
-    if io.is_some_and(is_tls) {
-        FailureKind::TlsFailed
-    } else if error.is_parse() {
+/// Whose fault a failed exchange over HTTP/1.1 is.
+pub(super) fn h1_failure(error: &hyper::Error) -> FailureKind {
+    match io_error(error) {
+        Some(io) if wraps_tls(io) => FailureKind::TlsFailed,
+        // So hyper calls chunks and trailers that are none.
+        Some(io) if matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            FailureKind::Protocol
+        }
+        io => other_failure(error, io),
+    }
+}
+
+/// Whose fault a failed exchange over HTTP/2 is. Of an error below it, HTTP/2 keeps the kind and the text.
+pub(super) fn h2_failure(error: &hyper::Error) -> FailureKind {
+    match io_error(error) {
+        Some(io) if is_tls(io) => FailureKind::TlsFailed,
+        io => other_failure(error, io),
+    }
+}
+
+fn other_failure(error: &hyper::Error, io: Option<&io::Error>) -> FailureKind {
+    if error.is_parse() {
         FailureKind::Protocol
     } else if io.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         FailureKind::Broken
     } else {
         FailureKind::Protocol
     }
+}
+
+fn io_error(error: &hyper::Error) -> Option<&io::Error> {
+    sources(error).find_map(|source| source.downcast_ref::<io::Error>())
+}
+
+/// Whether an IO error is one of TLS, by what it wraps.
+fn wraps_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// Whether an HTTP/2 endpoint said that it did not process the request: REFUSED_STREAM, or GOAWAY before it
