@@ -41,6 +41,7 @@ mod endpoint_faults;
 mod endpoint_tls;
 mod environment;
 mod external_references;
+mod faults;
 mod first_delivery;
 mod fleet;
 mod fuzzed;
