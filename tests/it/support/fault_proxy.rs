@@ -1,7 +1,7 @@
 //! A TCP proxy that lets bytes pass up to a place, and there does to a connection what networks and hosts do.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -226,7 +226,11 @@ impl Pair {
             Way::Answer => (&self.server, &self.client),
         };
         let (_never, clock) = mpsc::channel::<()>();
-        for byte in held.iter().copied().chain(from.bytes().map_while(Result::ok)) {
+        for byte in held
+            .iter()
+            .copied()
+            .chain(BufReader::new(from).bytes().map_while(Result::ok))
+        {
             let _ = clock.recv_timeout(DRIP);
             if to.write_all(&[byte]).is_err() {
                 break;
