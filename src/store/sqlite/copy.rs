@@ -66,7 +66,7 @@ impl End for SqliteEnd {
             fs::metadata(&self.path).map_err(|error| OpenError::File(error.kind()))?;
             options = options.pragma("query_only", "ON");
         }
-        let lock = lock(&self.path)?;
+        let lock = lock(&self.path).await?;
         create(&self.path)?;
         refuse_foreign(&self.path).await?;
         let mut connection = options.connect().await.map_err(|_| OpenError::Foreign)?;

@@ -29,7 +29,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use sqlx::migrate::Migrator;
@@ -55,6 +55,9 @@ const READERS_MAX: u32 = 4;
 /// The longest that a statement waits for the file or for a connection.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a start waits for another process to give the file up.
+const IN_USE_WAIT: Duration = Duration::from_secs(1);
+
 use SqliteRow as Row;
 use SqliteStore as Adapter;
 
@@ -68,7 +71,7 @@ pub(super) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, creates and migrates it as needed, and takes it for this process.
     pub(super) async fn open(path: &Path, chain: ChainKey) -> Result<Self, OpenError> {
-        let lock = lock(path)?;
+        let lock = lock(path).await?;
         create(path)?;
         refuse_foreign(path).await?;
         refuse_unfinished(path).await?;
@@ -170,8 +173,9 @@ async fn refuse_unfinished(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Takes the database for this process. A lock file of its own: closing any descriptor of the database itself would
-/// give up SQLite's locks on it. The kernel releases it however the process ends.
-fn lock(path: &Path) -> Result<Arc<File>, OpenError> {
+/// give up SQLite's locks on it. The kernel releases it however the process ends; whoever starts right after another one
+/// ended waits a moment, because a child that was about to become another program may hold its descriptors.
+async fn lock(path: &Path) -> Result<Arc<File>, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = OpenOptions::new()
@@ -181,7 +185,13 @@ fn lock(path: &Path) -> Result<Arc<File>, OpenError> {
         .mode(0o600)
         .open(PathBuf::from(name));
     let file = file.map_err(|error| OpenError::File(error.kind()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| OpenError::InUse)?;
+    let asked = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if asked.elapsed() >= IN_USE_WAIT {
+            return Err(OpenError::InUse);
+        }
+        tokio::time::sleep(IN_USE_WAIT / 20).await;
+    }
     Ok(Arc::new(file))
 }
 
