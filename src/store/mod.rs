@@ -4,6 +4,7 @@
 //! `tests/it/store_contract` is green over it.
 
 pub mod copy;
+mod error;
 mod keks;
 mod notice;
 mod position;
@@ -27,6 +28,7 @@ use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ScopeId};
 use crate::domain::scope::{Scope, Slot};
 use crate::domain::time::Timestamp;
 
+pub use error::StoreError;
 pub use keks::{InstanceRow, KekRow, KeyWrite, Rewrap, loaded};
 pub use notice::{Finding, Notice, Rotated, rotated};
 pub use position::FeedPosition;
@@ -36,23 +38,6 @@ pub use records::{
     SecretQuery, SecretRow, Tenancy, TokenRow, UseCount, UseQuery, Write,
 };
 pub use watched::{CountedKey, Sightings, Watched};
-
-/// Why a store call failed. No variant carries a row, a parameter or the driver's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// A precondition did not hold: read again, then retry.
-    #[error("the row was changed by someone else")]
-    Conflict,
-    /// The database is away, locked or too slow. Retry later.
-    #[error("the store is unavailable")]
-    Unavailable,
-    /// No space left. Retrying does not help before an operator does.
-    #[error("the store is full")]
-    Full,
-    /// A stored row cannot be read back. Retrying does not help.
-    #[error("a stored row is damaged")]
-    Damaged,
-}
 
 /// The Secret Store's rows. One transaction per call; every method is cancel safe (a cancelled
 /// `commit` or `record` has happened entirely or not at all).

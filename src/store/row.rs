@@ -9,13 +9,11 @@ use crate::crypto::checkpoint::Checkpoint;
 use crate::domain::alert::{Alert, AlertKind};
 use crate::domain::audit::{Action, Actor, AuditEntry, Delivered, Outcome, Source};
 use crate::domain::change::Changed;
-use crate::domain::id::{
-    ExtensionId, IdError, InstallationId, OrganizationId, ProductInstallationId, ProjectId, ScopeId,
-};
+use crate::domain::id::{ExtensionId, InstallationId, OrganizationId, ProductInstallationId, ProjectId, ScopeId};
 use crate::domain::installation::{Installation, InstallationState};
-use crate::domain::key::{KeyError, SecretKey};
+use crate::domain::key::SecretKey;
 use crate::domain::policy::Policy;
-use crate::domain::provider::{ProviderError, ProviderName};
+use crate::domain::provider::ProviderName;
 use crate::domain::scope::{Owner, Scope, Slot};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
@@ -55,24 +53,6 @@ pub(super) fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Damaged)
-}
-
-impl From<IdError> for StoreError {
-    fn from(_: IdError) -> Self {
-        Self::Damaged
-    }
-}
-
-impl From<KeyError> for StoreError {
-    fn from(_: KeyError) -> Self {
-        Self::Damaged
-    }
-}
-
-impl From<ProviderError> for StoreError {
-    fn from(_: ProviderError) -> Self {
-        Self::Damaged
-    }
 }
 
 fn word<T>(parsed: Option<T>) -> Result<T, StoreError> {
