@@ -102,7 +102,7 @@ pub(super) fn owner(text: &str) -> Result<Owner, StoreError> {
 pub(super) fn slot(row: &impl Columns) -> Result<Slot, StoreError> {
     Ok(Slot {
         owner: owner(&row.text("owner")?)?,
-        scope: word(Scope::parse(&row.text("scope")?))?,
+        scope: scope(&row.text("scope")?)?,
         scope_id: ScopeId::parse(&row.text("scope_id")?)?,
         key: SecretKey::parse(&row.text("key")?)?,
     })
@@ -314,10 +314,13 @@ pub(super) fn organization(text: &str) -> Result<Option<OrganizationId>, StoreEr
     }
 }
 
+/// A scope by the name that is written, not by what people may call it: two rows would stand for one.
+fn scope(name: &str) -> Result<Scope, StoreError> {
+    word(Scope::parse(name).filter(|scope| scope.name() == name))
+}
+
 fn scope_or_null(row: &impl Columns) -> Result<Option<Scope>, StoreError> {
-    let scope = row.text_or_null("scope")?;
-    let scope = scope.map(|name| word(Scope::parse(&name).filter(|scope| scope.name() == name))); // no alias
-    scope.transpose()
+    row.text_or_null("scope")?.map(|name| scope(&name)).transpose()
 }
 
 fn audit_entry(row: &impl Columns) -> Result<AuditEntry, StoreError> {

@@ -38,7 +38,12 @@ pub async fn an_edited_row_is_damaged_and_says_nothing_of_itself(harness: &impl 
     store.commit(change(writes)).await.unwrap();
     store.record(vec![entry(None, 1)]).await.unwrap();
     let edits = [
-        ("UPDATE secrets SET kind = 'kiket-canary'", ["slots", "secrets"]),
+        // What people may call a scope is not its name.
+        ("UPDATE secrets SET scope = 'product'", ["secrets", "secrets"]),
+        (
+            "UPDATE secrets SET scope = 'project', kind = 'kiket-canary'",
+            ["slots", "secrets"],
+        ),
         ("UPDATE secrets SET kind = 'value', version = -1", ["slots", "secrets"]),
         (
             "UPDATE secrets SET version = 1, predecessor_version = NULL",
