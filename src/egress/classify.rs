@@ -115,7 +115,8 @@ pub fn classify(address: IpAddr) -> Option<Refusal> {
     match address {
         IpAddr::V4(v4) => IPV4.iter().find(|(block, _)| block.contains(&v4)).map(|(_, why)| *why),
         IpAddr::V6(v6) => {
-            let inner = carried(v6).and_then(|v4| classify(IpAddr::V4(v4)));
+            let mut inner = carried(v6).into_iter().flatten();
+            let inner = inner.find_map(|v4| classify(IpAddr::V4(v4)));
             let outer = || IPV6.iter().find(|(block, _)| block.contains(&v6)).map(|(_, why)| *why);
             inner.or_else(outer)
         }
@@ -124,25 +125,34 @@ pub fn classify(address: IpAddr) -> Option<Refusal> {
 
 fn is_metadata(address: IpAddr) -> bool {
     let carries = match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(v6) => carried(v6).map(IpAddr::V4),
+        IpAddr::V4(_) => [None; 4],
+        IpAddr::V6(v6) => carried(v6).map(|inner| inner.map(IpAddr::V4)),
     };
-    METADATA.contains(&address) || carries.is_some_and(|inner| METADATA.contains(&inner))
+    METADATA.contains(&address) || carries.iter().flatten().any(|inner| METADATA.contains(inner))
 }
 
-/// The IPv4 address within an IPv6 address: mapped, compatible, translated (RFC 2765, 6052, 8215), 6to4 (RFC 3056),
-/// Teredo (RFC 4380), ISATAP (RFC 5214).
-fn carried(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 addresses that can be read out of an IPv6 address: mapped, compatible, translated (RFC 2765, 6052, 8215),
+/// 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214).
+///
+/// Translators of the local prefix may use any prefix within it, and RFC 6052 has a layout for each length: all count.
+fn carried(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
     let s = v6.segments();
     let from = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    let only = |high: u16, low: u16| [from(high, low), None, None, None];
     match s {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None, // unspecified and loopback are IPv6's own
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => from(high, low),
-        [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => from(high, low),
-        [0x2002, high, low, ..] => from(high, low),
-        [0x2001, 0, _, _, _, _, high, low] => from(!high, !low),
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => from(high, low),
-        _ => None,
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 4], // unspecified and loopback are IPv6's own
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => only(high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => only(high, low),
+        [0x64, 0xff9b, 1, _, _, _, high, low] => {
+            let [_, _, _, _, _, _, a, b, _, c, d, e, f, _, _, _] = v6.octets();
+            let behind = [[a, b, c, d], [b, c, d, e], [c, d, e, f]].map(|bytes| Some(Ipv4Addr::from(bytes)));
+            let [of_48, of_56, of_64] = behind;
+            [from(high, low), of_48, of_56, of_64]
+        }
+        [0x2002, high, low, ..] => only(high, low),
+        [0x2001, 0, _, _, _, _, high, low] => only(!high, !low),
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => only(high, low),
+        _ => [None; 4],
     }
 }
 
@@ -238,6 +248,7 @@ mod tests {
             "2003::1",
             "2001:200::1",
             "fbff::1",
+            "64:ff9b::1:0:127.0.0.1", // behind the well-known translation prefix, not within
         ] {
             assert_eq!(verdict(public), None, "{public}");
         }
@@ -276,6 +287,10 @@ mod tests {
             "fd20:ce::254",
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00:0",
             "2002:a9fe:a9fe::",
         ] {
             assert_eq!(
