@@ -78,7 +78,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, EnvFileError> {
 }
 
 /// Reads the text of a file.
-fn parse(bytes: &[u8]) -> Result<Vec<Entry>, EnvFileError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Entry>, EnvFileError> {
     if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
         return Err(EnvFileError::at(
             1,
