@@ -115,8 +115,7 @@ pub fn classify(address: IpAddr) -> Option<Refusal> {
     match address {
         IpAddr::V4(v4) => IPV4.iter().find(|(block, _)| block.contains(&v4)).map(|(_, why)| *why),
         IpAddr::V6(v6) => {
-            let mut inner = carried(v6).into_iter().flatten();
-            let inner = inner.find_map(|v4| classify(IpAddr::V4(v4)));
+            let inner = carried(v6).find_map(|v4| classify(IpAddr::V4(v4)));
             let outer = || IPV6.iter().find(|(block, _)| block.contains(&v6)).map(|(_, why)| *why);
             inner.or_else(outer)
         }
@@ -124,36 +123,40 @@ pub fn classify(address: IpAddr) -> Option<Refusal> {
 }
 
 fn is_metadata(address: IpAddr) -> bool {
-    let carries = match address {
-        IpAddr::V4(_) => [None; 4],
-        IpAddr::V6(v6) => carried(v6).map(|inner| inner.map(IpAddr::V4)),
-    };
-    METADATA.contains(&address) || carries.iter().flatten().any(|inner| METADATA.contains(inner))
+    METADATA.contains(&address)
+        || match address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(v6) => carried(v6).any(|v4| METADATA.contains(&IpAddr::V4(v4))),
+        }
 }
 
 /// The IPv4 addresses that can be read out of an IPv6 address: mapped, compatible, translated (RFC 2765, 6052, 8215),
 /// 6to4 (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214).
 ///
-/// Translators of the local prefix may use any prefix within it, and RFC 6052 has a layout for each length: all count.
-fn carried(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+/// One address can be of several kinds: an identifier of ISATAP can stand behind any prefix. And translators of the
+/// local prefix may use any prefix within it; RFC 6052 has a layout for each length.
+fn carried(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let s = v6.segments();
-    let from = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    let only = |high: u16, low: u16| [from(high, low), None, None, None];
-    match s {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 4], // unspecified and loopback are IPv6's own
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => only(high, low),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => only(high, low),
-        [0x64, 0xff9b, 1, _, _, _, high, low] => {
-            let [_, _, _, _, _, _, a, b, _, c, d, e, f, _, _, _] = v6.octets();
-            let behind = [[a, b, c, d], [b, c, d, e], [c, d, e, f]].map(|bytes| Some(Ipv4Addr::from(bytes)));
-            let [of_48, of_56, of_64] = behind;
-            [from(high, low), of_48, of_56, of_64]
-        }
-        [0x2002, high, low, ..] => only(high, low),
-        [0x2001, 0, _, _, _, _, high, low] => only(!high, !low),
-        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => only(high, low),
-        _ => [None; 4],
-    }
+    let o = v6.octets();
+    let in_last = match s {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => false, // unspecified and loopback are IPv6's own
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => true,
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => true,
+        _ => matches!(s, [_, _, _, _, 0 | 0x200, 0x5efe, ..]),
+    };
+    let is_local = matches!(s, [0x64, 0xff9b, 1, ..]);
+    let kinds = [
+        (in_last, [o[12], o[13], o[14], o[15]]),
+        (is_local, [o[6], o[7], o[9], o[10]]),
+        (is_local, [o[7], o[9], o[10], o[11]]),
+        (is_local, [o[9], o[10], o[11], o[12]]),
+        (matches!(s, [0x2002, ..]), [o[2], o[3], o[4], o[5]]),
+        (matches!(s, [0x2001, 0, ..]), [!o[12], !o[13], !o[14], !o[15]]),
+    ];
+    kinds
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, bytes)| Ipv4Addr::from(bytes))
 }
 
 /// The internal networks that an operator opened. Metadata stays closed.
@@ -292,6 +295,9 @@ mod tests {
             "64:ff9b:1:a9:fe:a9fe::",
             "64:ff9b:1:0:a9:fea9:fe00:0",
             "2002:a9fe:a9fe::",
+            "2001::5efe:a9fe:a9fe",
+            "2002:808:808::200:5efe:a9fe:a9fe",
+            "64:ff9b:1:808:8:800:6464:64c8",
         ] {
             assert_eq!(
                 open.permits(address.parse().unwrap()),
