@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// A worker's pools. Nothing here is borrowed over an await.
 pub(super) struct Pools {
-    pools: RefCell<HashMap<Arc<PoolKey>, Pool>>,
+    pools: RefCell<HashMap<PoolKey, Pool>>,
     idle_connections_max: usize,
 }
 
@@ -33,6 +33,9 @@ struct Pool {
     protocol: Option<Protocol>,
     /// Held while the protocol is being found out, so that an HTTP/2 endpoint sees one handshake.
     finding_out: Rc<Semaphore>,
+    /// The way that was last taken. A connection holds the key that its handshake was made with: once nobody can take
+    /// this way any more, it must not keep the key in memory.
+    taken_by: Weak<PoolKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +117,8 @@ impl Pools {
 
     fn take(&self, key: &Arc<PoolKey>, cx: &mut Context<'_>) -> Option<Lent> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.get_mut(key)?;
+        let pool = pools.get_mut(&**key)?;
+        pool.taken_by = Arc::downgrade(key);
         if let Some(shared) = &pool.shared {
             if !shared.sender.is_closed() {
                 shared.used_at.set(Instant::now());
@@ -156,10 +160,14 @@ impl Pools {
         });
     }
 
-    /// Closes what was idle for too long.
+    /// Closes what was idle for too long, and what was made with a client's key that nothing uses any more.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.pools.borrow_mut().retain(|_, pool| {
+        self.pools.borrow_mut().retain(|key, pool| {
+            if key.certificate.is_some() && pool.taken_by.strong_count() == 0 {
+                pool.idle.clear();
+                pool.shared = None;
+            }
             pool.idle.retain(|idle| now < idle.until);
             let is_unused =
                 |shared: &Rc<H2>| Rc::strong_count(shared) == 1 && now.duration_since(shared.used_at.get()) >= IDLE_MAX;
@@ -177,13 +185,14 @@ impl Pools {
 
     fn with<T>(&self, key: &Arc<PoolKey>, f: impl FnOnce(&mut Pool) -> T) -> T {
         let mut pools = self.pools.borrow_mut();
-        match pools.get_mut(key) {
+        match pools.get_mut(&**key) {
             Some(pool) => f(pool),
-            None => f(pools.entry(Arc::clone(key)).or_insert_with(|| Pool {
+            None => f(pools.entry(PoolKey::clone(key)).or_insert_with(|| Pool {
                 idle: Vec::new(),
                 shared: None,
                 protocol: None,
                 finding_out: Rc::new(Semaphore::new(1)),
+                taken_by: Arc::downgrade(key),
             })),
         }
     }
