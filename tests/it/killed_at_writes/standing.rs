@@ -16,7 +16,15 @@ pub(super) struct Standing {
     pub(super) recorded: BTreeMap<String, u64>,
 }
 
-/// What the API shows less what is of no account: times, and who looked.
+/// Alerts to what waits for a consent come after the change that makes it wait; one that a kill kept from being raised is
+/// made up for at the next delivery.
+const FOLLOWING: &[&str] = &["destination-unconfirmed", "keys-not-accepted"];
+
+fn follows(item: &Value) -> bool {
+    item["kind"].as_str().is_some_and(|kind| FOLLOWING.contains(&kind))
+}
+
+/// What the API shows less what is of no account: times, who looked, and what follows.
 pub(super) fn lasting(mut shown: Value) -> Value {
     const PASSING: &[&str] = &[
         "loaded_by",
@@ -40,7 +48,10 @@ pub(super) fn lasting(mut shown: Value) -> Value {
                 *member = lasting(member.take());
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = lasting(item.take())),
+        Value::Array(items) => {
+            items.retain(|item| !follows(item));
+            items.iter_mut().for_each(|item| *item = lasting(item.take()));
+        }
         _ => {}
     }
     shown
