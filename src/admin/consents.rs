@@ -10,7 +10,7 @@ use super::error::{ApiError, ApiProblem};
 use super::installations::object;
 use super::wire::{AcceptInput, ConfirmInput, InstalledObject, MaybeBody, Named, ProblemDocument, if_match};
 use crate::domain::id::{InstallationId, ScopeId};
-use crate::registry::{RegistryError, Seen};
+use crate::registry::Seen;
 
 #[utoipa::path(post, path = "/marketplace/installations/{id}/confirm-destination", operation_id = "confirm_destination",
     params(("id" = String, Path, description = "The installation")),
@@ -69,10 +69,7 @@ async fn consent(
         .registry
         .consent(&tenancy, &caller.asker(), &id, seen, expected)
         .await;
-    let stored = stored.map_err(|error| match error {
-        RegistryError::Conflict => ApiError::conflict(expected),
-        other => other.into(),
-    })?;
+    let stored = ApiError::written(stored, expected)?;
     (control.on_committed)(&stored.changed);
     Ok(object(StatusCode::OK, &stored.record))
 }

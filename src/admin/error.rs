@@ -141,6 +141,14 @@ impl ApiError {
             ApiProblem::Conflict.into()
         }
     }
+
+    /// What became of a write to the registry, which may have lost against another.
+    pub(super) fn written<T>(stored: Result<T, RegistryError>, if_match: Option<u64>) -> Result<T, Self> {
+        stored.map_err(|error| match error {
+            RegistryError::Conflict => Self::conflict(if_match),
+            other => other.into(),
+        })
+    }
 }
 
 impl From<ApiProblem> for ApiError {

@@ -14,7 +14,7 @@ use super::error::{ApiError, ApiProblem};
 use super::page::{Params, cursor, page};
 use super::wire::{ExtensionObject, Named, PageOf, ProblemDocument, body, if_match, media_type};
 use crate::domain::id::{ExtensionId, ScopeId};
-use crate::registry::{ExtensionRecord, RegistryError};
+use crate::registry::ExtensionRecord;
 
 /// Which extensions to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -82,10 +82,7 @@ pub(super) async fn put(
         .registry
         .put_extension(&caller.actor, caller.source, &id, document, expected)
         .await;
-    let stored = stored.map_err(|error| match error {
-        RegistryError::Conflict => ApiError::conflict(expected),
-        other => other.into(),
-    })?;
+    let stored = ApiError::written(stored, expected)?;
     (control.on_committed)(&stored.changed);
     let status = if stored.created {
         StatusCode::CREATED

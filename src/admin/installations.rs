@@ -154,10 +154,7 @@ pub(super) async fn patch(
         .registry
         .patch_installation(&tenancy, &caller.actor, caller.source, &id, patch, expected)
         .await;
-    let stored = stored.map_err(|error| match error {
-        RegistryError::Conflict => ApiError::conflict(expected),
-        other => other.into(),
-    })?;
+    let stored = ApiError::written(stored, expected)?;
     (control.on_committed)(&stored.changed);
     Ok(object(StatusCode::OK, &stored.record))
 }
@@ -182,10 +179,7 @@ pub(super) async fn uninstall(
         .registry
         .uninstall(&tenancy, &caller.asker(), &id, expected)
         .await;
-    let changed = changed.map_err(|error| match error {
-        RegistryError::Conflict => ApiError::conflict(expected),
-        other => other.into(),
-    })?;
+    let changed = ApiError::written(changed, expected)?;
     (control.on_committed)(&changed);
     Ok(StatusCode::NO_CONTENT)
 }

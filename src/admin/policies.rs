@@ -12,7 +12,7 @@ use super::error::{ApiError, ApiProblem};
 use super::wire::policies::{PolicyInput, PolicyObject};
 use super::wire::{Body, Named, ProblemDocument, if_match};
 use crate::domain::id::{OrganizationId, ScopeId};
-use crate::registry::{PolicyRecord, RegistryError};
+use crate::registry::PolicyRecord;
 
 #[utoipa::path(get, path = "/organizations/{id}/policy", operation_id = "get_policy",
     params(("id" = String, Path, description = "The organization")),
@@ -55,10 +55,7 @@ pub(super) async fn put(
         .registry
         .put_policy(&caller.actor, caller.source, &organization, input.into(), expected)
         .await;
-    let stored = stored.map_err(|error| match error {
-        RegistryError::Conflict => ApiError::conflict(expected),
-        other => other.into(),
-    })?;
+    let stored = ApiError::written(stored, expected)?;
     let status = if stored.created {
         StatusCode::CREATED
     } else {
