@@ -118,7 +118,9 @@ impl Pools {
     fn take(&self, key: &Arc<PoolKey>, cx: &mut Context<'_>) -> Option<Lent> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&**key)?;
-        pool.taken_by = Arc::downgrade(key);
+        if pool.taken_by.as_ptr() != Arc::as_ptr(key) {
+            pool.taken_by = Arc::downgrade(key);
+        }
         if let Some(shared) = &pool.shared {
             if !shared.sender.is_closed() {
                 shared.used_at.set(Instant::now());
