@@ -16,15 +16,7 @@ pub(super) struct Standing {
     pub(super) recorded: BTreeMap<String, u64>,
 }
 
-/// Alerts to what waits for a consent come after the change that makes it wait; one that a kill kept from being raised is
-/// made up for at the next delivery.
-const FOLLOWING: &[&str] = &["destination-unconfirmed", "keys-not-accepted"];
-
-fn follows(item: &Value) -> bool {
-    item["kind"].as_str().is_some_and(|kind| FOLLOWING.contains(&kind))
-}
-
-/// What the API shows less what is of no account: times, who looked, and what follows.
+/// What the API shows less what is of no account: times, and who looked.
 pub(super) fn lasting(mut shown: Value) -> Value {
     const PASSING: &[&str] = &[
         "loaded_by",
@@ -41,17 +33,17 @@ pub(super) fn lasting(mut shown: Value) -> Value {
                 !name.ends_with("_at") && !(PASSING.contains(&name.as_str()) && (is_key || name == "rewrap"))
             });
             let is_token = members.contains_key("role") && members.contains_key("created_by");
-            if is_token {
+            let is_raised_here = members
+                .get("kind")
+                .is_some_and(|kind| kind == "destination-unconfirmed");
+            if is_token || is_raised_here {
                 members.remove("id"); // a new one each time
             }
             for member in members.values_mut() {
                 *member = lasting(member.take());
             }
         }
-        Value::Array(items) => {
-            items.retain(|item| !follows(item));
-            items.iter_mut().for_each(|item| *item = lasting(item.take()));
-        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = lasting(item.take())),
         _ => {}
     }
     shown
