@@ -15,8 +15,8 @@ use super::support::pki::Authority;
 use super::support::process::Process;
 use super::support::tls_endpoint::{H1, Setup, TlsEndpoint};
 
-/// How long a value may stay: two seconds (contract, section 6), and one more on a machine that runs other tests beside.
-const SOON: Duration = Duration::from_secs(3);
+/// How long a value may stay (contract, section 6).
+const SOON: Duration = Duration::from_secs(2);
 
 /// How often each value is delivered before it ends: every buffer had its turn.
 const DELIVERIES: usize = 20;
