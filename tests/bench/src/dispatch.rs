@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -37,6 +37,14 @@ pub struct Load {
     pub hosts: u64,
     /// The size of an invocation, in bytes.
     pub bytes: usize,
+    /// Whether a connection that is told to come back later waits for as long, as `Retry-After` asks for.
+    pub heeds: bool,
+}
+
+struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 #[derive(Default)]
@@ -78,7 +86,7 @@ async fn deliver(to: SocketAddr, load: Load, told: Rc<Told>, start: Instant) {
         let (tenant, request) = invocation(n, load);
         let asked = Instant::now();
         match exchange(to, &mut connection, request).await {
-            Ok((status, body)) => {
+            Ok(Answered { status, headers, body }) => {
                 *told.by_status.borrow_mut().entry(status.as_u16()).or_default() += 1;
                 if status == StatusCode::OK && body != tenant.as_bytes() {
                     told.crossed.set(told.crossed.get() + 1);
@@ -89,6 +97,9 @@ async fn deliver(to: SocketAddr, load: Load, told: Rc<Told>, start: Instant) {
                     &told.latencies
                 };
                 *latencies.borrow_mut().entry(step(asked.elapsed())).or_default() += 1;
+                if load.heeds && status == StatusCode::SERVICE_UNAVAILABLE {
+                    tokio::time::sleep(retry_after(&headers)).await;
+                }
             }
             Err(_) => {
                 connection = None;
@@ -118,7 +129,7 @@ async fn exchange(
     to: SocketAddr,
     kept: &mut Option<SendRequest<Full<Bytes>>>,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Box<dyn Error>> {
+) -> Result<Answered, Box<dyn Error>> {
     let mut sender = match kept.take() {
         Some(sender) if !sender.is_closed() => sender,
         _ => {
@@ -131,10 +142,20 @@ async fn exchange(
     };
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await?.to_bytes();
     *kept = Some(sender);
-    Ok((status, body))
+    Ok(Answered {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// How long an answer asks to wait; none does not ask.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(RETRY_AFTER).and_then(|text| text.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 /// Which step a latency falls into.

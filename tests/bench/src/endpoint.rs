@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -46,8 +47,16 @@ pub fn json(bytes: usize) -> Bytes {
     text.into()
 }
 
+/// What posts are answered with.
+#[derive(Clone)]
+pub struct Answer {
+    pub body: Bytes,
+    /// How long an answer takes.
+    pub after: Duration,
+}
+
 /// Serves until killed. `GET /counts` answers `requests bytes connections`, whatever is posted gets `answer`.
-pub async fn run(address: SocketAddr, tls: Option<TlsAcceptor>, answer: Bytes) -> Result<(), Box<dyn Error>> {
+pub async fn run(address: SocketAddr, tls: Option<TlsAcceptor>, answer: Answer) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let counts = Rc::new(Counts::default());
     loop {
@@ -89,7 +98,7 @@ pub fn tls(certificate: &str, key: &str, client_ca: Option<&str>) -> Result<TlsA
     Ok(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?)))
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, counts: Rc<Counts>, with: Bytes) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, counts: Rc<Counts>, with: Answer) {
     counts.connections.set(counts.connections.get() + 1);
     let service = service_fn(move |request| answer(request, Rc::clone(&counts), with.clone()));
     let _ = http1::Builder::new()
@@ -100,7 +109,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, counts: Rc
 async fn answer(
     request: Request<Incoming>,
     counts: Rc<Counts>,
-    with: Bytes,
+    with: Answer,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
         let text = format!(
@@ -118,5 +127,8 @@ async fn answer(
             .set(counts.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64));
     }
     counts.requests.set(counts.requests.get() + 1);
-    Ok(Response::new(Full::new(with)))
+    if !with.after.is_zero() {
+        tokio::time::sleep(with.after).await;
+    }
+    Ok(Response::new(Full::new(with.body)))
 }

@@ -2,10 +2,10 @@
 //! `tenants` is an endpoint that many tenants share, `dispatch` delivers for them.
 //!
 //! ```text
-//! kiket-bench endpoint ADDRESS ANSWER_BYTES [CERTIFICATE KEY [CLIENT_CA]]
+//! kiket-bench endpoint ADDRESS ANSWER_BYTES [AFTER_MILLIS | CERTIFICATE KEY [CLIENT_CA]]
 //! kiket-bench passthrough ADDRESS ENDPOINT_ADDRESS
 //! kiket-bench tenants ADDRESS COUNTS_ADDRESS CERTIFICATE KEY CLIENT_CA
-//! kiket-bench dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES
+//! kiket-bench dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES HEED
 //! ```
 
 mod dispatch;
@@ -15,10 +15,11 @@ mod tenants;
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-const USAGE: &str = "usage: kiket-bench endpoint ADDRESS ANSWER_BYTES [CERTIFICATE KEY [CLIENT_CA]] \
+const USAGE: &str = "usage: kiket-bench endpoint ADDRESS ANSWER_BYTES [AFTER_MILLIS | CERTIFICATE KEY [CLIENT_CA]] \
                      | passthrough ADDRESS ENDPOINT | tenants ADDRESS COUNTS_ADDRESS CERTIFICATE KEY CLIENT_CA \
-                     | dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES";
+                     | dispatch ADDRESS IN_FLIGHT COUNT SECONDS RATE TENANTS HOSTS BYTES HEED";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -27,13 +28,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let local = tokio::task::LocalSet::new();
     match words.as_slice() {
         ["endpoint", address, answer_bytes, pki @ ..] => {
-            let tls = match pki {
-                [] => None,
-                [certificate, key] => Some(endpoint::tls(certificate, key, None)?),
-                [certificate, key, client_ca] => Some(endpoint::tls(certificate, key, Some(client_ca))?),
+            let (tls, after) = match pki {
+                [] => (None, 0),
+                [millis] => (None, millis.parse()?),
+                [certificate, key] => (Some(endpoint::tls(certificate, key, None)?), 0),
+                [certificate, key, client_ca] => (Some(endpoint::tls(certificate, key, Some(client_ca))?), 0),
                 _ => return Err(USAGE.into()),
             };
-            let answer = endpoint::json(answer_bytes.parse()?);
+            let answer = endpoint::Answer {
+                body: endpoint::json(answer_bytes.parse()?),
+                after: Duration::from_millis(after),
+            };
             local.block_on(&runtime, endpoint::run(address.parse::<SocketAddr>()?, tls, answer))
         }
         ["passthrough", address, to] => local.block_on(&runtime, passthrough::run(address.parse()?, to.parse()?)),
@@ -51,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             tenants,
             hosts,
             bytes,
+            heed,
         ] => {
             let load = dispatch::Load {
                 in_flight: in_flight.parse()?,
@@ -60,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 tenants: tenants.parse()?,
                 hosts: hosts.parse()?,
                 bytes: bytes.parse()?,
+                heeds: heed.parse()?,
             };
             local.block_on(&runtime, dispatch::run(address.parse()?, load))
         }
