@@ -13,7 +13,8 @@ pub(in crate::admin) struct AlertObject {
     /// `null` for the platform's operators.
     organization_id: Option<String>,
     /// `read-anomaly`, `rotation-overdue`, `expiring`, `certificate-expiring`, `unused`, `dangling-reference`,
-    /// `identity-mismatched`, `secret-echoed`, `secret-misplaced` or `integrity-failure`.
+    /// `identity-mismatched`, `secret-echoed`, `secret-misplaced`, `destination-unconfirmed`, `keys-not-accepted` or
+    /// `integrity-failure`.
     kind: &'static str,
     /// `high`, `medium` or `low`.
     severity: &'static str,

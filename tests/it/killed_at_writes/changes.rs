@@ -10,6 +10,8 @@ pub(super) const OF_EXTENSION: &str = "/extensions/com.example.simple/secrets?or
 pub(super) const OF_SPARE: &str = "/extensions/secrets/SPARE?scope=project&id=proj&organization_id=org";
 pub(super) const INSTALLED: &str = "/marketplace/installations/ins";
 pub(super) const OF_SDK: &str = "/extensions/com.example.simple/secrets/SDK?organization_id=org";
+const CONFIRM: &str = "/marketplace/installations/waiting/confirm-destination";
+const ACCEPT: &str = "/marketplace/installations/waiting/accept-keys";
 pub(super) const PROVIDER: &str = "/organizations/org/providers/other";
 
 /// Every one there is.
@@ -37,11 +39,13 @@ pub(super) const WRITES: &[Write] = &[
     ),
     ("delete as the SDK does", "DELETE", OF_SDK, || Value::Null),
     ("register a manifest", "PUT", "/extensions/com.example.simple", || {
-        manifest("http://127.0.0.1:9", "2.0.0")
+        manifest("com.example.simple", "http://127.0.0.1:9", "2.0.0")
     }),
     ("install", "POST", "/marketplace/installations", || {
-        installation("ins-2")
+        installation("ins-2", "com.example.simple")
     }),
+    ("confirm a destination", "POST", CONFIRM, || Value::Null),
+    ("accept keys", "POST", ACCEPT, || Value::Null),
     ("disable", "PATCH", INSTALLED, || json!({"state": "disabled"})),
     ("uninstall", "DELETE", INSTALLED, || Value::Null),
     (
@@ -90,16 +94,16 @@ pub(super) fn provider() -> Value {
     json!({"kind": "vault", "address": "https://vault.example.com", "auth": auth})
 }
 
-pub(super) fn manifest(url: &str, version: &str) -> Value {
+pub(super) fn manifest(extension: &str, url: &str, version: &str) -> Value {
     let delivery = json!({"type": "http", "callback": {"url": url}});
     let configuration = json!({"KEY": {"secret": true}});
     json!({"extension": {
-        "id": "com.example.simple", "version": version, "delivery": delivery, "configuration": configuration,
+        "id": extension, "version": version, "delivery": delivery, "configuration": configuration,
     }})
 }
 
-pub(super) fn installation(id: &str) -> Value {
+pub(super) fn installation(id: &str, extension: &str) -> Value {
     json!({
-        "id": id, "extension_id": "com.example.simple", "organization_id": "org", "project_id": "proj", "scaffold": true,
+        "id": id, "extension_id": extension, "organization_id": "org", "project_id": "proj", "scaffold": true,
     })
 }

@@ -22,6 +22,11 @@ use super::standing::{Standing, lasting, recorded};
 /// Calls by which files change, and those by which an answer leaves.
 const CALLS: &str = "pwrite64,pwritev,fsync,fdatasync,ftruncate,fallocate,unlink,rename,writev,sendto,write";
 
+const ALERTS: &str = "/secrets/alerts?organization_id=org";
+
+/// What tells that a word of an organization's admin is waited for.
+const KINDS: [&str; 2] = ["destination-unconfirmed", "keys-not-accepted"];
+
 /// Where each run begins.
 pub(super) struct Scene {
     home: Arc<Home>,
@@ -80,9 +85,13 @@ impl Scene {
         process.must(
             "PUT",
             "/extensions/com.example.simple",
-            &manifest(&self.endpoint.url(), "1.0.0"),
+            &manifest("com.example.simple", &self.endpoint.url(), "1.0.0"),
         );
-        process.must("POST", "/marketplace/installations", &installation("ins"));
+        process.must(
+            "POST",
+            "/marketplace/installations",
+            &installation("ins", "com.example.simple"),
+        );
         for (key, value) in [("KEY", "first"), ("SPARE", "older"), ("SPARE", "newer")] {
             process.must("POST", SECRETS, &secret(key, value));
         }
@@ -96,13 +105,10 @@ impl Scene {
             process.must("GET", OF_SPARE, &Value::Null);
         }
         let alerts = await_some(
-            || {
-                process
-                    .must("GET", "/secrets/alerts?organization_id=org", &Value::Null)
-                    .json()
-            },
+            || process.must("GET", ALERTS, &Value::Null).json(),
             |alerts| !alerts["data"].as_array().unwrap().is_empty(),
         );
+        self.keep_waiting(process);
         let keys = process.must("GET", "/keys", &Value::Null).json();
         let ids: Vec<&str> = keys["data"]
             .as_array()
@@ -121,6 +127,22 @@ impl Scene {
             ("{first}", first.to_owned()),
             ("{third}", third.to_owned()),
         ];
+    }
+
+    /// Makes what waits for two consents: an installation whose extension moved and asks for more.
+    fn keep_waiting(&self, process: &Process) {
+        let other = "com.example.other";
+        let path = format!("/extensions/{other}");
+        process.must("PUT", &path, &manifest(other, &self.endpoint.url(), "1.0.0"));
+        process.must("POST", "/marketplace/installations", &installation("waiting", other));
+        process.enable("waiting");
+        let mut moved = manifest(other, "http://127.0.0.1:9", "2.0.0");
+        moved["extension"]["configuration"]["SPARE"] = json!({"secret": true});
+        process.must("PUT", &path, &moved);
+        await_some(
+            || process.must("GET", ALERTS, &Value::Null).json(),
+            |alerts| KINDS.iter().all(|kind| is_told(alerts, kind, "waiting")),
+        );
     }
 
     /// Starts the process, under another program if one is named; `None` where it ended before it served.
@@ -197,19 +219,14 @@ impl Scene {
             "/tokens",
             "/organizations/org/policy",
             "/organizations/org/providers",
-            "/secrets/alerts?organization_id=org",
+            ALERTS,
             "/keys",
         ];
         let delivered = process.deliver("ins", b"{}");
         // An alert that a kill kept from following its change is made up for at the next delivery, which this is.
         if delivered.status == 409 && delivered.problem() == "destination-unconfirmed" {
-            let alerts = || {
-                process
-                    .must("GET", "/secrets/alerts?organization_id=org", &Value::Null)
-                    .json()
-            };
-            let is_told = |alert: &Value| alert["kind"] == "destination-unconfirmed";
-            await_some(alerts, |alerts| alerts["data"].as_array().unwrap().iter().any(is_told));
+            let alerts = || process.must("GET", ALERTS, &Value::Null).json();
+            await_some(alerts, |alerts| is_told(alerts, KINDS[0], "ins"));
         }
         let mut shown: Vec<Value> = pages
             .iter()
@@ -292,6 +309,12 @@ fn rewrapped(process: &Process) -> Option<()> {
         }
     }
     panic!("rows stay under another key");
+}
+
+/// Whether there is an alert of a kind about an installation.
+fn is_told(alerts: &Value, kind: &str, installation: &str) -> bool {
+    let is = |alert: &Value| alert["kind"] == kind && alert["scope_id"] == installation;
+    alerts["data"].as_array().unwrap().iter().any(is)
 }
 
 fn await_some(mut ask: impl FnMut() -> Value, found: impl Fn(&Value) -> bool) -> Value {

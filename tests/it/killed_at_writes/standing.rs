@@ -63,6 +63,8 @@ pub(super) async fn recorded(store: &SharedStore, keyring: &Keyring) -> BTreeMap
         "promote",
         "retire",
         "acknowledge",
+        "confirm",
+        "accept",
     ];
     let reports = Verifier::new(keyring).unwrap().verify_all(store).await.unwrap();
     assert!(reports.iter().all(|report| report.finding.is_none()), "{reports:?}");
