@@ -112,7 +112,8 @@ class Kiket:
         for file in (key, token):
             file.chmod(0o600)
         self.token = token.read_text()
-        environment = {
+        self.kiket = kiket
+        self.environment = {
             **os.environ, "KIKET_PROXY_LISTEN": f"127.0.0.1:{self.port}", "KIKET_ADMIN_LISTEN": f"127.0.0.1:{self.admin}",
             "KIKET_METRICS_LISTEN": f"127.0.0.1:{self.metrics}", "KIKET_DATABASE_URL": f"sqlite:{folder}/kiket.db",
             "KIKET_MASTER_KEY_FILE": str(key), "KIKET_BOOTSTRAP_TOKEN_FILE": str(token),
@@ -121,9 +122,21 @@ class Kiket:
             **{f"KIKET_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.log = open(folder / "kiket.log", "wb")
-        self.process = subprocess.Popen([str(kiket), "serve"], env=environment, stdout=self.log, stderr=self.log)
+        self.start()
         wait_for(self.port, self.process)
         wait_for(self.admin, self.process)
+
+    def start(self):
+        self.process = subprocess.Popen([str(self.kiket), "serve"], env=self.environment, stdout=self.log,
+                                        stderr=self.log)
+
+    def is_ready(self):
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                    f"http://127.0.0.1:{self.metrics}/readyz", timeout=1) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def install(self, installation, organization, callback, values):
         """An extension of its own, installed and enabled, with its values at organization scope."""
