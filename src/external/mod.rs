@@ -4,6 +4,7 @@
 //! breakers can stand around it. To add one: a [`Backend`](crate::domain::provider::Backend), a private
 //! module here, an arm in [`External::open`], and the outcome table in `tests/it` over it.
 
+mod failed;
 mod gsm;
 mod open;
 mod tries;

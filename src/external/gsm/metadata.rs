@@ -11,8 +11,8 @@ use http::{HeaderValue, Request, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::super::failed::Failed;
 use super::super::tries::Tries;
-use super::Failed;
 use super::api::ask;
 use super::tokens::{Token, Tokens};
 use crate::clock::Clock;

@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use super::super::failed::Failed;
 use super::super::{ExternalValue, ExternalVersion, Fetched};
-use super::Failed;
 use crate::domain::provider::{GsmTarget, Unavailable};
 use crate::egress::Answer;
 

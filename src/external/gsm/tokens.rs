@@ -5,8 +5,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::super::failed::Failed;
 use super::super::tries::Tries;
-use super::Failed;
 use super::metadata::MetadataServer;
 use super::service_account::ServiceAccount;
 use crate::clock::Clock;

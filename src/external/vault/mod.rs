@@ -15,12 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::StatusCode;
 use secrecy::SecretString;
-use tokio::time::timeout_at;
 
 pub use self::transit::{Transit, TransitError};
 
 use self::api::Api;
 use self::session::{Session, Sessions};
+use super::failed::{Failed, checked, fetched};
 use super::tries::Tries;
 use super::value::Marks;
 use super::{Checked, ExternalSource, Fetched, OpenError};
@@ -33,29 +33,6 @@ pub(super) struct VaultSource {
     api: Api,
     sessions: Sessions,
     marks: Marks,
-}
-
-/// Why nothing was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    /// Vault does not take the credential or token.
-    Denied,
-    Unavailable(Unavailable),
-}
-
-impl From<Unavailable> for Failed {
-    fn from(why: Unavailable) -> Self {
-        Self::Unavailable(why)
-    }
-}
-
-impl From<Failed> for Fetched {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Denied => Self::Denied,
-            Failed::Unavailable(why) => Self::Unavailable(why),
-        }
-    }
 }
 
 impl VaultSource {
@@ -109,21 +86,11 @@ impl ExternalSource for VaultSource {
             return Fetched::Denied; // another backend's: no provider of this kind makes one
         };
         let tries = Tries::within(within);
-        let read = timeout_at(tries.deadline(), self.read(target, tries)).await;
-        match read {
-            Ok(Ok(fetched)) => fetched,
-            Ok(Err(failed)) => failed.into(),
-            Err(_) => Unavailable::Timeout.into(),
-        }
+        fetched(tries, self.read(target, tries)).await
     }
 
     async fn check(&self, within: Duration) -> Checked {
         let tries = Tries::within(within);
-        match timeout_at(tries.deadline(), self.look(tries)).await {
-            Ok(Ok(())) => Checked::Usable,
-            Ok(Err(Failed::Denied)) => Checked::Denied,
-            Ok(Err(Failed::Unavailable(why))) => Checked::Unavailable(why),
-            Err(_) => Checked::Unavailable(Unavailable::Timeout),
-        }
+        checked(tries, self.look(tries)).await
     }
 }

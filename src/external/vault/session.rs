@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::super::OpenError;
+use super::super::failed::Failed;
 use super::super::tries::Tries;
-use super::Failed;
 use super::api::Api;
 use crate::clock::Clock;
 use crate::domain::provider::{Unavailable, VaultAuth};

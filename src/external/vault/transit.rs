@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
+use super::super::failed::Failed;
 use super::super::tries::Tries;
-use super::Failed;
 use super::api::Api;
 use super::session::Sessions;
 use crate::clock::Clock;
