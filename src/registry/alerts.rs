@@ -7,12 +7,13 @@ use super::{Registry, RegistryError};
 use crate::domain::alert::{Alert, AlertKind};
 use crate::domain::audit::{Action, Actor, AuditEntry, Source};
 use crate::domain::id::ScopeId;
+use crate::domain::installation::Installation;
 use crate::domain::key::SecretKey;
 use crate::domain::policy::{DAY_MILLIS, Policy};
 use crate::domain::scope::{Owner, Scope};
 use crate::domain::secret::{SecretKind, SecretMeta};
 use crate::domain::time::Timestamp;
-use crate::store::{Change, Listed, Page, SecretQuery, Tenancy, Write};
+use crate::store::{Change, Listed, Page, SecretQuery, StoreError, Tenancy, Write};
 
 /// Rows that are read at a time where all are looked at.
 const PAGE_ROWS: u32 = 500;
@@ -86,27 +87,8 @@ impl Registry {
             return Ok(alert);
         }
         let now = self.clock.now();
-        let entry = AuditEntry {
-            scope: alert.scope,
-            subject: alert.subject.clone(),
-            key: alert.key.clone(),
-            ..AuditEntry::of(
-                alert.organization.clone(),
-                now,
-                who.clone(),
-                Action::AlertAcknowledge,
-                source,
-            )
-        };
-        let write = Write::AlertAcknowledged {
-            id: id.to_owned(),
-            by: who.name.clone(),
-            at: now,
-        };
-        let change = Change {
-            writes: vec![write],
-            entries: vec![entry],
-        };
+        let mut change = Change::default();
+        acknowledge(&alert, who, source, now, &mut change);
         match self.store.commit(change).await.map_err(conflict) {
             Ok(()) => Ok(Alert {
                 acknowledged_at: Some(now),
@@ -117,6 +99,62 @@ impl Registry {
             Err(RegistryError::Conflict) => self.store.alert(id).await?.ok_or(RegistryError::Unknown),
             Err(error) => Err(error),
         }
+    }
+
+    /// Commits a change with which the reason of these alerts of one installation is gone: it closes them, or is not
+    /// made.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub(super) async fn commit_settling(
+        &self,
+        change: Change,
+        who: &Actor,
+        source: Source,
+        installation: &Installation,
+        kinds: &[AlertKind],
+    ) -> Result<(), RegistryError> {
+        let own = Tenancy::Organization(installation.organization.clone());
+        let about = [(&installation.id).into()];
+        let mut open = self.open_alerts(&own, &about, kinds).await?;
+        loop {
+            let mut settling = change.clone();
+            for alert in &open {
+                acknowledge(alert, who, source, self.clock.now(), &mut settling);
+            }
+            match self.store.commit(settling).await {
+                Err(StoreError::Conflict) => {
+                    let before = std::mem::replace(&mut open, self.open_alerts(&own, &about, kinds).await?);
+                    if open == before {
+                        return Err(RegistryError::Conflict);
+                    } // else somebody saw an alert meanwhile
+                }
+                committed => return committed.map_err(conflict),
+            }
+        }
+    }
+
+    /// The open alerts of these kinds about any of these.
+    pub(super) async fn open_alerts(
+        &self,
+        tenancy: &Tenancy,
+        about: &[ScopeId],
+        kinds: &[AlertKind],
+    ) -> Result<Vec<Alert>, StoreError> {
+        let mut open = Vec::new();
+        let mut page = first_page();
+        while !about.is_empty() && !kinds.is_empty() {
+            let mut listed = self.store.alerts(tenancy, true, &page).await?;
+            listed.rows.retain(|alert| {
+                kinds.contains(&alert.kind) && alert.subject.as_ref().is_some_and(|subject| about.contains(subject))
+            });
+            open.append(&mut listed.rows);
+            match listed.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+        Ok(open)
     }
 
     /// How the secrets that a tenancy may see are. Reads all of them.
@@ -192,6 +230,22 @@ impl Health {
         self.expiring_soon += u64::from(ends_soon && !has_ended);
         self.overdue += u64::from(policy.age(meta.updated_at, now).is_overdue);
     }
+}
+
+/// Adds to a change that somebody has seen an alert.
+fn acknowledge(alert: &Alert, who: &Actor, source: Source, now: Timestamp, change: &mut Change) {
+    let organization = alert.organization.clone();
+    change.writes.push(Write::AlertAcknowledged {
+        id: alert.id.clone(),
+        by: who.name.clone(),
+        at: now,
+    });
+    change.entries.push(AuditEntry {
+        scope: alert.scope,
+        subject: alert.subject.clone(),
+        key: alert.key.clone(),
+        ..AuditEntry::of(organization, now, who.clone(), Action::AlertAcknowledge, source)
+    });
 }
 
 const fn first_page() -> Page {

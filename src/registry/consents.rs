@@ -6,7 +6,6 @@
 //! sidecar finds; whichever way, the row keeps what was agreed to word by word, so that what changes a moment later
 //! waits again.
 
-use super::extensions::conflict;
 use super::rows::{sealed_installation, verified_installation};
 use super::{Installed, Registered, Registry, RegistryError, Stored, put_together, registered};
 use crate::crypto::keyring::Keyring;
@@ -46,6 +45,13 @@ pub enum Seen {
     Destination(Option<Destination>),
     /// Keys.
     Keys(Option<Vec<SeenKey>>),
+}
+
+/// The kinds of alert that an installation gives no reason for (any more).
+pub(super) fn settled(awaiting: &Awaiting) -> Vec<AlertKind> {
+    let settled = [awaiting.destination.is_none(), awaiting.keys.is_empty()];
+    let kinds = KINDS.into_iter().zip(settled).filter(|(_, is_settled)| *is_settled);
+    kinds.map(|(kind, _)| kind).collect()
 }
 
 impl Registry {
@@ -119,10 +125,8 @@ impl Registry {
             }],
             entries,
         };
-        self.store.commit(change).await.map_err(conflict)?;
-        let own = Tenancy::Organization(registered.installation.organization.clone());
-        self.close(&own, &asker.actor, asker.source, &[id.into()], &[kind])
-            .await;
+        self.commit_settling(change, &asker.actor, asker.source, &registered.installation, &[kind])
+            .await?;
         Ok(Stored {
             record: self.installed(registered).await?,
             changed: vec![Changed::Installation(id.clone())],
@@ -175,44 +179,20 @@ impl Registry {
                 "not every installation could be told of the manifest's update; the rest is at its next delivery"
             );
         }
-        self.close(&Tenancy::Platform, who, source, &settled, &KINDS).await;
+        self.close(who, source, &settled).await;
     }
 
-    /// Closes the alerts of an installation to what does not wait any more.
-    pub(super) async fn close_settled(&self, who: &Actor, source: Source, installed: &Installed) {
-        let Installed {
-            installation, awaiting, ..
-        } = installed;
-        let settled = [awaiting.destination.is_none(), awaiting.keys.is_empty()];
-        let kinds = KINDS.into_iter().zip(settled).filter(|(_, is_settled)| *is_settled);
-        let kinds: Vec<AlertKind> = kinds.map(|(kind, _)| kind).collect();
-        let own = Tenancy::Organization(installation.organization.clone());
-        self.close(&own, who, source, &[(&installation.id).into()], &kinds)
-            .await;
-    }
-
-    /// Acknowledges open alerts of these kinds. One that stays open harms nobody, and anybody may still acknowledge it.
-    async fn close(&self, tenancy: &Tenancy, who: &Actor, source: Source, about: &[ScopeId], kinds: &[AlertKind]) {
-        let mut page = Page {
-            after: None,
-            limit: PAGE_ROWS,
-        };
+    /// Acknowledges open alerts to what an update has settled. One that stays open harms nobody, and anybody may still
+    /// acknowledge it.
+    async fn close(&self, who: &Actor, source: Source, about: &[ScopeId]) {
         let closed = async {
-            loop {
-                let listed = self.store.alerts(tenancy, true, &page).await?;
-                for alert in listed.rows {
-                    let is_about = alert.subject.as_ref().is_some_and(|subject| about.contains(subject));
-                    if is_about && kinds.contains(&alert.kind) {
-                        self.acknowledge_alert(tenancy, who, source, &alert.id).await?;
-                    }
-                }
-                match listed.next {
-                    Some(next) => page.after = Some(next),
-                    None => return Ok::<(), RegistryError>(()),
-                }
+            for alert in self.open_alerts(&Tenancy::Platform, about, &KINDS).await? {
+                self.acknowledge_alert(&Tenancy::Platform, who, source, &alert.id)
+                    .await?;
             }
+            Ok::<(), RegistryError>(())
         };
-        if !about.is_empty() && !kinds.is_empty() && closed.await.is_err() {
+        if closed.await.is_err() {
             tracing::warn!("an alert whose reason is gone stays open");
         }
     }

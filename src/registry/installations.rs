@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::consents::settled;
 use super::extensions::conflict;
 use super::rows::{sealed_installation, verified_installation, verified_manifest};
 use super::{Registered, Registry, RegistryError, Stored, findings, load, put_together};
@@ -248,8 +249,9 @@ impl Registry {
                 now,
             )],
         };
-        self.store.commit(change).await.map_err(conflict)?;
-        self.close_settled(who, source, &installed).await;
+        let settled = settled(&installed.awaiting);
+        self.commit_settling(change, who, source, &installed.installation, &settled)
+            .await?;
         Ok(Stored {
             record: installed,
             changed: vec![Changed::Installation(id.clone())],
