@@ -89,6 +89,9 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .acquire_timeout(WAIT_MAX)
+            // A file's connections do not age, and each is a thread with a page cache: a new one is memory for nothing.
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(|_| OpenError::Foreign)?;
