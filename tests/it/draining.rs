@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::support::captured::PATIENCE;
-use super::support::http::{Client, request};
+use super::support::http::{Answer, Client, request};
 use super::support::instance::{Instance, Options, invocation};
 use super::support::process::{Home, Process};
 use super::support::under_way::{UnderWay, drain};
@@ -161,6 +161,18 @@ fn send_on(process: &Process, stop: &AtomicBool) -> usize {
     sent
 }
 
+/// Delivers once. What is cold waits for the audit log, for 250 ms: where that takes longer, on a busy disk, whoever
+/// delivers is told to come back, and here does.
+fn warm(process: &Process) {
+    let is_delivered = |answer: Answer| {
+        let is_told_to_come_back = answer.status == 503 && answer.problem() == "store-unavailable";
+        assert!(answer.status == 200 || is_told_to_come_back, "{answer:?}");
+        answer.status == 200
+    };
+    let delivered = (0..100).any(|_| is_delivered(process.deliver("ins", b"{}")));
+    assert!(delivered, "it stays cold");
+}
+
 #[test]
 fn no_delivery_fails_however_often_the_process_is_told_to_end() {
     let is_full = std::env::var("KIKET_TEST_SCALE").is_ok_and(|scale| scale == "full");
@@ -174,6 +186,7 @@ fn no_delivery_fails_however_often_the_process_is_told_to_end() {
         if round == 0 {
             process.simple(&holding.endpoint.url(), "value");
         }
+        warm(&process);
         holding.shut();
         let mut under_way = holding.hold_many(&process, IN_FLIGHT);
         let stop = AtomicBool::new(false);
