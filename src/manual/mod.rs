@@ -1,7 +1,14 @@
-//! Pages for operators, one screen each: what to do, in which order, and what happens meanwhile.
+//! Pages for those who run it, who keep secrets in it, who write extensions and who review it: what to do, and what
+//! happens meanwhile.
+
+#[doc = include_str!("administrators.md")]
+pub mod administrators {}
 
 #[doc = include_str!("consents.md")]
 pub mod consents {}
+
+#[doc = include_str!("extension_developers.md")]
+pub mod extension_developers {}
 
 #[doc = include_str!("incidents.md")]
 pub mod incidents {}
@@ -11,6 +18,14 @@ pub mod key_rotation {}
 
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
+
+#[doc = include_str!("operators.md")]
+pub mod operators {}
+
+/// Every setting, with its default: what `kiket config print --manual` prints.
+///
+#[doc = concat!("```toml\n", include_str!("../config/default.toml"), "\n```")]
+pub mod settings {}
 
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}
