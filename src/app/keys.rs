@@ -10,9 +10,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::keyring::Keyring;
 use crate::domain::audit::Actor;
-use crate::keys::{Keks, KeksError};
+use crate::keys::{self, Keks, KeksError};
 use crate::proxy::NoRandomness;
 use crate::store::SharedStore;
+
+/// Refuses a keyring that is another database's, before anything is written.
+pub(super) fn vet(config: &Config, store: &SharedStore, keyring: &Keyring, runtime: &Handle) -> Result<(), StartError> {
+    let own = runtime.block_on(keys::vet(store, keyring));
+    own.map_err(|error| refused(config, error))
+}
 
 /// Announces the keys and follows the active one, before anything is sealed.
 pub(super) fn enter(
@@ -47,6 +53,9 @@ fn refused(config: &Config, error: KeksError) -> StartError {
         KeksError::Store(error) => return StartError::Store(*error),
         KeksError::Lacking(_) | KeksError::Another(_) | KeksError::Needed { .. } => {
             format!("add its [[kek]] table to {file} (master_key_file) from a file of an instance that has it")
+        }
+        KeksError::Foreign { .. } => {
+            format!("{file} (master_key_file) is another database's: serve with the one that this one was served with")
         }
         KeksError::Tampered | KeksError::SetBack => {
             String::from("somebody wrote to table `keks`, or the keyring is another database's")

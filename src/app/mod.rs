@@ -213,6 +213,7 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
             }
         }
     };
+    keys::vet(config, &store, &setup.keyring, control.handle())?;
     let (store, sightings) = Watched::around(store);
     let position = control.block_on(feed::position(&store))?;
     let actor = instance();

@@ -72,6 +72,12 @@ pub enum KeksError {
     /// A key of this name is, but another one.
     #[error("the key-encryption key {0} is active, and the keyring has another one of this name")]
     Another(String),
+    /// The keyring is another database's.
+    #[error("{rows} secrets are sealed, and none of them under a key of the keyring")]
+    Foreign {
+        /// How many.
+        rows: u64,
+    },
     /// A key that is needed still is not in the keyring.
     #[error("{rows} rows are sealed under the key-encryption key {id}, and the keyring lacks it")]
     Needed {
@@ -107,6 +113,25 @@ pub async fn follow(store: &SharedStore, keyring: &Keyring) -> Result<Vec<KekRow
     let unknown = |_| KeksError::Lacking(active.id.clone());
     keyring.activate(&active.id, active.promotion).map_err(unknown)?;
     Ok(rows)
+}
+
+/// Whether the keyring is this database's. Writes nothing: whatever is written under another one, an entry of the audit
+/// log first of all, stands between what the right one wrote for good.
+///
+/// # Errors
+/// [`KeksError`]: `Tampered` or `Foreign` where it is not.
+pub async fn vet(store: &SharedStore, keyring: &Keyring) -> Result<(), KeksError> {
+    if !authentic(store, keyring).await?.is_empty() {
+        return Ok(());
+    }
+    // Nothing was promoted yet, so that no row says which keys there are: what is sealed says it.
+    let rows = store.wrapped_count(&[]).await?;
+    for info in keyring.kek_infos() {
+        if rows == 0 || store.wrapped_count(&envelope::head(&info.id)).await? > 0 {
+            return Ok(());
+        }
+    }
+    Err(KeksError::Foreign { rows })
 }
 
 /// The rows of the keys, each as the sidecar wrote it.

@@ -171,7 +171,7 @@ pub trait Store: Send + Sync + 'static {
     /// them under another key: not tenant-facing.
     async fn wrapped(&self, head: &[u8], page: &Page) -> Result<Listed<SecretRow>, StoreError>;
 
-    /// How many these are.
+    /// How many these are; where `head` is empty, all of which anything is sealed.
     async fn wrapped_count(&self, head: &[u8]) -> Result<u64, StoreError>;
 
     /// Takes a lease, or keeps it; `false` where another one has it at `now`.

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::support::captured::PATIENCE;
 use super::support::endpoint::Endpoint;
 use super::support::http::{Client, request};
 use super::support::instance::{invocation, set_mode};
-use super::support::process::{Ended, Home, Process, run};
+use super::support::process::{Ended, Home, Process, kiket, run};
 use super::support::under_way::{UnderWay, drain};
 
 #[test]
@@ -183,6 +184,26 @@ fn without_usable_keys_and_tokens_nothing_starts() {
     home.write("master.key", &text);
     let command = home.serve(&[]);
     assert_eq!(Process::spawn(home, command).health("/readyz").status, 200);
+}
+
+#[test]
+fn with_the_keys_of_another_database_nothing_starts_and_nothing_is_written() {
+    let (process, endpoint) = (Process::start(), Endpoint::start());
+    process.simple(&endpoint.url(), "value");
+    let home = Arc::clone(&process.home);
+    assert_eq!(process.stop().code, Some(0));
+    let other = run(kiket(&["keys", "generate"])).stdout;
+    let other = home.write("other.key", &other).display().to_string();
+    assert_refused(
+        &run(home.serve(&[("master_key_file", &other)])),
+        "other.key (master_key_file) is another database's",
+    );
+    // An entry under other keys would stand in the audit log for good.
+    let command = home.serve(&[]);
+    let again = Process::spawn_in(home, command);
+    let chains = again.must("GET", "/secrets/audit/verify", &Value::Null).json();
+    assert_eq!(chains["status"], "intact", "{chains}");
+    assert_eq!(again.deliver("ins", b"{}").status, 200);
 }
 
 #[test]
