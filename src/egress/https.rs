@@ -7,9 +7,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -95,6 +98,15 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Wiped on drop.
     pub body: SecretBytes,
+}
+
+impl Answer {
+    /// The wait that it names, in seconds (RFC 9110, section 10.2.3), a day at the most; a date is passed over.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds).min(Duration::from_secs(86_400)))
+    }
 }
 
 impl Exchanger {
@@ -247,7 +259,6 @@ impl From<DialError> for ExchangeError {
 mod tests {
     use std::io;
     use std::net::{IpAddr, SocketAddr};
-    use std::time::Duration;
 
     use async_trait::async_trait;
     use rustls::RootCertStore;
@@ -363,6 +374,26 @@ mod tests {
     async fn a_connection_ends_with_its_answer_though_the_host_would_keep_it() {
         let (answer, _) = asked(sized(10), true, PATIENCE).await;
         assert_eq!(answer, Ok((200, 10)));
+    }
+
+    #[test]
+    fn a_named_wait_is_a_number_of_seconds() {
+        for (text, wait) in [
+            (Some("0"), Some(0)),
+            (Some("120"), Some(120)),
+            (Some("99999999999"), Some(86_400)),
+            (Some("-1"), None),
+            (Some("Wed, 25 Nov 2026 04:20:55 GMT"), None),
+            (None, None),
+        ] {
+            let named = text.map(|text| (RETRY_AFTER, text.parse().unwrap()));
+            let answer = Answer {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                headers: named.into_iter().collect(),
+                body: SecretBytes::default(),
+            };
+            assert_eq!(answer.retry_after(), wait.map(Duration::from_secs), "{text:?}");
+        }
     }
 
     #[tokio::test]

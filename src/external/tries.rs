@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use http::HeaderMap;
-use http::header::RETRY_AFTER;
 use tokio::time::{Instant, sleep};
 
 /// How often one question is put, the first time included.
@@ -56,14 +54,7 @@ impl Tries {
     }
 }
 
-/// The wait that an answer names, in seconds (RFC 9110, section 10.2.3); a date is passed over.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(Duration::from_secs(86_400)))
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -89,20 +80,5 @@ mod tests {
             let waited = tries.wait(tried, named_wait, random, now).map(|wait| wait.as_millis());
             assert_eq!(waited, wait, "{what}");
         }
-    }
-
-    #[test]
-    fn a_named_wait_is_a_number_of_seconds() {
-        for (text, wait) in [
-            ("0", Some(0)),
-            ("120", Some(120)),
-            ("99999999999", Some(86_400)),
-            ("-1", None),
-            ("Wed, 25 Nov 2026 04:20:55 GMT", None),
-        ] {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            assert_eq!(retry_after(&headers), wait.map(Duration::from_secs), "{text}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::super::tries::{Tries, retry_after};
+use super::super::tries::Tries;
 use crate::domain::provider::Unavailable;
 use crate::egress::{Answer, ExchangeError, Exchanger, SecretBytes};
 
@@ -92,7 +92,7 @@ pub(super) async fn ask(
         let (why, named_wait) = match answer.await {
             Ok(answer) => match passing(answer.status) {
                 None => return Ok(answer),
-                Some(why) => (why, retry_after(&answer.headers)),
+                Some(why) => (why, answer.retry_after()),
             },
             Err(ExchangeError::Unreachable) => (Unavailable::Unreachable, None),
             Err(other) => return Err(other.into()),

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::super::tries::{Tries, retry_after};
+use super::super::tries::Tries;
 use crate::domain::provider::{Unavailable, VaultSettings};
 use crate::egress::{Answer, ExchangeError, Exchanger, SecretBytes};
 
@@ -70,7 +70,7 @@ impl Api {
             let (why, named_wait) = match answer.await {
                 Ok(answer) => match passing(&answer) {
                     None => return Ok(answer),
-                    Some(why) => (why, retry_after(&answer.headers)),
+                    Some(why) => (why, answer.retry_after()),
                 },
                 Err(ExchangeError::Unreachable) => (Unavailable::Unreachable, None),
                 Err(other) => return Err(other.into()),
