@@ -13,7 +13,7 @@
 //! | 0 | [`domain`] | rules and records: scopes, manifests, resolution, the payload's scan and splice |
 //! | 1 | [`clock`] [`config`] [`crypto`] [`guard`] [`shutdown`] [`telemetry`] | what everything stands on |
 //! | 2 | [`egress`] [`server`] [`store`] | the guarded way out, the listeners, the rows |
-//! | 3 | [`audit`] [`delivery`] [`external`] [`issuer`] [`keys`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends; who vouches for invocations; which keys seal |
+//! | 3 | [`audit`] [`delivery`] [`external`] [`issuer`] [`keys`] [`traces`] | what keeps the log whole; one attempt after another over pooled connections; secrets in other backends; who vouches for invocations; which keys seal; spans on their way to a collector |
 //! | 4 | [`registry`] [`secrets`] | use cases over extensions, installations and their secrets |
 //! | 5 | [`bundles`] | what a warm delivery needs, built once per change |
 //! | 6 | [`admin`] [`proxy`] [`notify`] | control plane, data plane, and who is told of what happened |
@@ -39,6 +39,7 @@
 //! | sign, fresh at every attempt | [`crypto::signature`] |
 //! | send over a connection of this identity | [`delivery`] → [`egress`] |
 //! | pass the answer on, write the canonical line | `proxy::respond`, `proxy::record` |
+//! | (where traced) leave the line to the exporter | [`traces`] |
 //!
 //! # Invariants
 //!
@@ -80,3 +81,4 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod traces;

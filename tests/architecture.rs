@@ -11,7 +11,7 @@ const TIERS: &[&[&str]] = &[
     &["domain"],
     &["clock", "config", "crypto", "shutdown", "telemetry", "guard"],
     &["egress", "store", "server"],
-    &["external", "delivery", "audit", "issuer", "keys"],
+    &["external", "delivery", "audit", "issuer", "keys", "traces"],
     &["secrets", "registry"],
     &["bundles"],
     &["proxy", "admin", "notify"],
@@ -235,7 +235,12 @@ const RESERVED: &[(&[&str], &[&str])] = &[
     (&[concat!("print", "ln!("), concat!("print", "!(")], &["cli/", "demo/"]),
     (
         &[concat!("Egress::", "unguarded")],
-        &["egress/", "external/gsm/metadata.rs", "external/vault/transit.rs"],
+        &[
+            "egress/",
+            "external/gsm/metadata.rs",
+            "external/vault/transit.rs",
+            "traces/collector.rs",
+        ],
     ),
     (&[concat!("uns", "afe ")], &["domain/payload/scan/lanes/x86.rs"]),
 ];

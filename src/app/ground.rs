@@ -30,6 +30,7 @@ use crate::secrets::sources;
 use crate::server::{Limits, Load, server_tls};
 use crate::store::SharedStore;
 use crate::telemetry::{LogHandle, Metrics};
+use crate::traces::Traces;
 use rustls::RootCertStore;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -196,7 +197,7 @@ impl Ground {
         bundles: &Bundles,
         tokens: &Arc<Tokens>,
         issuer: Option<Arc<Issuer>>,
-        (load, log, sightings): (Load, LogHandle, Sightings),
+        (load, log, sightings, traces): (Load, LogHandle, Sightings, Option<Arc<Traces>>),
         runtime: &Handle,
     ) -> Result<Arc<proxy::Shared>, StartError> {
         Ok(Arc::new(proxy::Shared {
@@ -214,6 +215,7 @@ impl Ground {
                 config::EchoPolicy::Off => EchoPolicy::Off,
             },
             sightings,
+            traces,
             ids: DeliveryIds::new()?,
         }))
     }

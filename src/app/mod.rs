@@ -14,6 +14,7 @@ mod notices;
 mod planes;
 mod sockets;
 mod supervisor;
+mod traces;
 
 use std::io;
 use std::net::SocketAddr;
@@ -145,6 +146,9 @@ pub enum StartError {
     /// The metadata server cannot be spoken to.
     #[error("gsm_metadata_url: {0}")]
     Machine(ExchangerError),
+    /// The collector of traces cannot be spoken to.
+    #[error("otlp_traces_url: {0}")]
+    Traces(ExchangerError),
     /// The metrics contradict each other: a fault of the build.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -168,6 +172,8 @@ struct Parts {
     sighting_log: tokio::task::JoinHandle<()>,
     /// Ends when no notice is under way any more.
     told: tokio::task::JoinHandle<()>,
+    /// Exports spans, where deliveries are traced.
+    export: Option<traces::Export>,
     closing: Closing,
     store: SharedStore,
     keks: Arc<Keks>,
@@ -230,7 +236,8 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         let system = Arc::new(SystemResolver::new(control.handle().clone()));
         Arc::new(SharedLookups::new(system, control.handle().clone()))
     });
-    let (planes, notices) = planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
+    let (planes, notices, exporter) =
+        planes::build(setup, Arc::clone(&store), actor.clone(), resolver, control.handle())?;
     let (workers, pulse) = planes.serve(sockets, &closing, shutdown.tasks(), control.handle())?;
     control.spawn(feed::follow(
         Arc::clone(&store),
@@ -244,6 +251,7 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
     let duty = planes::log_duty(role);
     control.spawn(Arc::clone(&recorder).run(duty, Arc::clone(&clock), shutdown.hard().clone()));
     let told = notices.run(&sightings, &closing.graceful, control.handle());
+    let export = exporter.map(|exporter| traces::Export::run(exporter, control.handle()));
     control.spawn(supervisor.clone().keep_telling(pulse, planes.health()));
     let drained = control.spawn(drain::watch(
         planes.health(),
@@ -259,6 +267,7 @@ pub fn start_on(sockets: Sockets, setup: Setup) -> Result<Running, StartError> {
         workers,
         drained,
         told,
+        export,
         closing,
         store,
         keks,
@@ -332,6 +341,7 @@ impl Running {
                 workers,
                 drained,
                 told,
+                export,
                 closing,
                 store,
                 keks,
@@ -370,6 +380,9 @@ impl Running {
             let left = control.block_on(async { tokio::time::timeout(at_most(RECORD_WAIT), keks.leave()).await });
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!("other instances take this one for running until a minute from now");
+            }
+            if let Some(export) = export {
+                control.block_on(export.finish((end == drain::End::AtOnce).then_some(AT_ONCE)));
             }
             self.shutdown.stop_now();
             drop((store, keks, recorder));

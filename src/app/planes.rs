@@ -14,7 +14,7 @@ use super::feed::Followers;
 use super::ground::{Ground, WayOut, limits};
 use super::health::{self, Health, Phase};
 use super::notices::{self, Notices};
-use super::{Setup, Sockets, StartError, keys};
+use super::{Setup, Sockets, StartError, keys, traces};
 use crate::admin::{self, Control};
 use crate::audit::{LogDuty, Recorder, SightingLog, Sightings};
 use crate::bundles::Bundles;
@@ -30,6 +30,7 @@ use crate::secrets::resolve::RotationDuty;
 use crate::server::{Acceptor, Closing, Listeners, Load, Pulse, Workers, serve_exchanges};
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
+use crate::traces::Exporter;
 
 /// The most connections of the control plane, and of metrics and health, at a time.
 const CONTROL_CONNECTIONS_MAX: usize = 256;
@@ -91,7 +92,7 @@ pub(super) fn build(
     actor: Actor,
     resolver: Arc<dyn Resolver>,
     runtime: &Handle,
-) -> Result<(Planes, Notices), StartError> {
+) -> Result<(Planes, Notices, Option<Exporter>), StartError> {
     let Setup {
         config,
         keyring,
@@ -104,7 +105,7 @@ pub(super) fn build(
     let egress = Arc::new(Egress::new(allow, Arc::clone(&resolver), config.connect_timeout));
     let out = WayOut {
         egress: Arc::clone(&egress),
-        resolver,
+        resolver: Arc::clone(&resolver),
     };
     let ground = Ground::lay(&config, store, keyring, clock, actor, metrics, out)?;
     let keks = keys::enter(
@@ -151,6 +152,7 @@ pub(super) fn build(
         Arc::clone(&ground.clock),
         ground.actor.clone(),
     );
+    let (traces, exporter) = traces::build(&config, &ground, resolver)?.unzip();
     let data = match config.role.delivers() {
         true => Some(DataPlane {
             shared: ground.data_plane(
@@ -158,7 +160,7 @@ pub(super) fn build(
                 &bundles,
                 &tokens,
                 issuer.clone(),
-                (load, log, sightings),
+                (load, log, sightings, traces),
                 runtime,
             )?,
             egress,
@@ -185,7 +187,7 @@ pub(super) fn build(
         issuer,
         drain_grace: config.drain_grace,
     };
-    Ok((planes, notices))
+    Ok((planes, notices, exporter))
 }
 
 impl Planes {

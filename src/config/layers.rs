@@ -60,6 +60,8 @@ pub const SETTINGS: &[&str] = &[
     "smtp_from",
     "smtp_credentials_file",
     "secret_audit_every",
+    "otlp_traces_url",
+    "otlp_traces_one_in",
     "log",
     "log_format",
 ];

@@ -112,6 +112,10 @@ pub struct Config {
     pub smtp_credentials_file: Option<PathBuf>,
     /// For the scheduled look at all secrets.
     pub secret_audit_every: Duration,
+    /// Where a collector takes traces; nothing is traced where `None`.
+    pub otlp_traces_url: Option<Destination>,
+    /// Of so many deliveries whose dispatcher says nothing of a trace, one is traced; 0: none.
+    pub otlp_traces_one_in: u64,
     /// The log's filter.
     pub log: String,
     /// The log's form.
@@ -237,6 +241,8 @@ impl Config {
             smtp_from: layers.optional("smtp_from", values::text)?,
             smtp_credentials_file: layers.optional("smtp_credentials_file", values::path)?,
             secret_audit_every: layers.get("secret_audit_every", values::duration)?,
+            otlp_traces_url: layers.optional("otlp_traces_url", values::destination)?,
+            otlp_traces_one_in: layers.get("otlp_traces_one_in", values::one_in)?,
             log: layers.get("log", values::log_filter)?,
             log_format: layers.get("log_format", values::log_format)?,
             layers,
@@ -405,6 +411,16 @@ mod tests {
             None
         );
         assert!(Config::with(&[("runtime_token_issuer", "")]).is_err());
+    }
+
+    #[test]
+    fn nothing_is_traced_unless_a_collector_is_named_and_then_every_delivery_is() {
+        let config = Config::with(&[]).unwrap();
+        assert!(config.otlp_traces_url.is_none());
+        assert_eq!(config.otlp_traces_one_in, 1);
+        // An agent beside the process, or a collector in the same cluster, is spoken to in the clear.
+        assert_eq!(rule(&[("otlp_traces_url", "http://collector:4318/v1/traces")]), None);
+        assert!(Config::with(&[("otlp_traces_url", "https://u:p@collector/v1/traces")]).is_err());
     }
 
     #[test]

@@ -226,6 +226,13 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
         .ok_or("a number from 1 to 1000000")
 }
 
+pub(super) fn one_in(text: &str) -> Parsed<u64> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 1_000_000)
+        .ok_or("a number from 0 to 1000000")
+}
+
 pub(super) fn share(text: &str) -> Parsed<Share> {
     text.parse()
         .ok()
@@ -370,6 +377,17 @@ mod tests {
         assert!(cidrs("10.0.0.0/33").is_err());
         assert!(listeners("").is_err() && listeners("unix:relative").is_err() && listeners("localhost").is_err());
         assert_eq!(listeners("unix:/a,127.0.0.1:0").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn one_in_so_many_may_be_none() {
+        assert_eq!(
+            [one_in("0"), one_in("1"), one_in("1000000")],
+            [Ok(0), Ok(1), Ok(1_000_000)]
+        );
+        for bad in ["", "1000001", "-1", "0.5", "1/10"] {
+            assert!(one_in(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

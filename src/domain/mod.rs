@@ -24,4 +24,5 @@ pub mod scope;
 pub mod secret;
 pub mod share;
 pub mod time;
+pub mod trace_context;
 mod vocabulary;

@@ -36,6 +36,7 @@ use crate::domain::problem::Problem;
 use crate::issuer::Issuer;
 use crate::server::{self, BodyError, Load};
 use crate::telemetry::{BundleLookup, LogHandle, Metrics, ShedReason};
+use crate::traces::Traces;
 
 pub use auth::{DispatcherAuth, StoredTokens};
 pub use echo::EchoPolicy;
@@ -44,7 +45,7 @@ pub use respond::ProxyBody;
 
 use auth::Admitted;
 use echo::Guarded;
-use record::{Record, TraceId};
+use record::Record;
 use respond::Refusal;
 
 /// The longest that a delivery waits for its bundle to be built.
@@ -72,6 +73,8 @@ pub struct Shared {
     pub echo_policy: EchoPolicy,
     /// Where that is told.
     pub sightings: Sightings,
+    /// Which deliveries are traced; none where `None`.
+    pub traces: Option<Arc<Traces>>,
     /// The deliveries' ids.
     pub ids: DeliveryIds,
 }
@@ -91,7 +94,7 @@ impl Proxy {
 
     async fn deliver(&self, request: Request<Incoming>, record: &mut Record) -> Result<Guarded, Refusal> {
         let (head, mut body) = request.into_parts();
-        record.trace_id = TraceId::of(&head.headers);
+        record.take_up(&head);
         let (admitted, invocation) = match self.receive(&head, &mut body, record).await {
             Ok(received) => received,
             Err(refusal) => {
@@ -222,16 +225,16 @@ impl Proxy {
             }
             Ok(())
         };
+        let mut headers = headers::outbound(head.headers);
+        let sent = record.send(&mut headers);
         let outbound = Outbound {
             route: Arc::clone(&ready.route),
             target,
-            headers: headers::outbound(head.headers),
+            headers,
             body,
             deadline: (record.started + ready.route.timeout).into(),
             sign: &sign,
         };
-        let sent = Instant::now();
-        record.attempts = 1; // also where it is given up halfway
         let result = self.deliverer.deliver(outbound).await;
         let attempts = result
             .as_ref()

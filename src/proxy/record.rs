@@ -3,18 +3,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::header::HeaderName;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::Shared;
 use crate::bundles::{Bundle, Standing};
 use crate::delivery::Place;
+use crate::domain::destination::Destination;
 use crate::domain::problem::Problem;
 use crate::domain::runtime_token::TokenVerdict;
+use crate::domain::trace_context::{TraceContext, TraceId, Written};
 use crate::server::{Admitted, Buffered};
 use crate::telemetry::{BundleLookup, DeliveryLine, Metrics, Outcome, ShedReason};
+use crate::traces::{DeliveryTrace, Sent, Traced, method_word};
 
 /// The length of a delivery id: `dlv_`, 16 digits of the process, 12 of the count.
 const ID_LEN: usize = 32;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A delivery's id, unique over all processes.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +34,13 @@ pub(super) struct Record {
     /// When the request's head was there.
     pub(super) started: Instant,
     pub(super) id: DeliveryId,
-    pub(super) trace_id: Option<TraceId>,
+    trace_id: Option<TraceId>,
+    /// Where the delivery is traced: its spans' ids, and the method's word.
+    spans: Option<(DeliveryTrace, &'static str)>,
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) token_check: Option<TokenVerdict>,
     resolve: Option<Duration>,
+    sent: Option<Instant>,
     upstream: Option<Duration>,
     pub(super) attempts: u32,
     pub(super) bytes_in: u64,
@@ -49,9 +60,11 @@ impl Record {
             started: Instant::now(),
             id: shared.ids.next(),
             trace_id: None,
+            spans: None,
             bundle: None,
             token_check: None,
             resolve: None,
+            sent: None,
             upstream: None,
             attempts: 0,
             bytes_in: 0,
@@ -63,6 +76,33 @@ impl Record {
             held: None,
             place: None,
         }
+    }
+
+    /// Notes which trace the request is part of. Where deliveries are traced, this one may be: then in the dispatcher's
+    /// trace, or in one that begins here.
+    pub(super) fn take_up(&mut self, head: &Parts) {
+        let named = named_trace(&head.headers);
+        let traces = self.shared.traces.as_ref();
+        let trace = traces.and_then(|traces| traces.sample(named));
+        self.trace_id = trace.map(|trace| trace.trace).or(named.map(|named| named.trace));
+        self.spans = trace.map(|trace| (trace, method_word(&head.method)));
+    }
+
+    /// The request goes out, with these header fields. The endpoint is told of its span, where there is one. A state
+    /// that came without a trace is none of the trace's that begins here (W3C Trace Context, section 3.3).
+    pub(super) fn send(&mut self, headers: &mut HeaderMap) -> Instant {
+        if let Some((trace, _)) = &self.spans
+            && let Ok(traceparent) = HeaderValue::from_str(trace.outbound().traceparent().as_str())
+        {
+            headers.insert(TRACEPARENT, traceparent);
+            if trace.begins_here() {
+                headers.remove(TRACESTATE);
+            }
+        }
+        let now = Instant::now();
+        self.sent = Some(now);
+        self.attempts = 1; // also where it is given up halfway
+        now
     }
 
     /// Keeps the room that the request takes until its end.
@@ -133,6 +173,23 @@ impl Record {
         self.problem = Some(problem);
         self.shared.metrics.refusals.inc(problem);
     }
+
+    /// What its spans say beside the line, where the delivery is traced.
+    fn traced(&self, to: Option<&Destination>, took: Duration) -> Option<Traced> {
+        let (trace, method) = self.spans?;
+        let sent = self.sent.zip(to).map(|(sent, to)| Sent {
+            after: sent.duration_since(self.started),
+            took: self.upstream,
+            scheme: to.scheme,
+            port: to.port,
+        });
+        Some(Traced {
+            trace,
+            method,
+            took,
+            sent,
+        })
+    }
 }
 
 impl Drop for Record {
@@ -146,6 +203,7 @@ impl Drop for Record {
             }) => (Some(installation), readiness.as_ref().ok()),
             Some(Standing::Unknown) | None => (None, None),
         };
+        let trace_id = self.trace_id.map(TraceId::written);
         let line = DeliveryLine {
             at: self.shared.clock.now(),
             delivery_id: self.id.as_str(),
@@ -166,9 +224,13 @@ impl Drop for Record {
             upstream: self.upstream,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            trace_id: self.trace_id.as_ref().map(TraceId::as_str),
+            trace_id: trace_id.as_ref().map(Written::as_str),
         };
         self.shared.log.delivery(&line);
+        let to = ready.map(|ready| &ready.route.destination);
+        if let (Some(traces), Some(traced)) = (&self.shared.traces, self.traced(to, took)) {
+            traces.ended(&line, traced);
+        }
         self.shared.metrics.deliveries.inc(self.outcome);
         Metrics::observe(&self.shared.metrics.delivery_duration, took);
     }
@@ -232,27 +294,13 @@ impl DeliveryId {
     }
 }
 
-/// The trace that a dispatcher's `traceparent` names (W3C Trace Context, section 3.2).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TraceId([u8; 32]);
-
-impl TraceId {
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get("traceparent")?.as_bytes();
-        let (version, rest) = value.split_at_checked(3)?;
-        let (id, rest) = rest.split_first_chunk::<32>()?;
-        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let well_formed = version.ends_with(b"-")
-            && version.iter().take(2).all(is_hex)
-            && rest.len() >= 20
-            && rest.starts_with(b"-")
-            && id.iter().all(is_hex)
-            && id.iter().any(|byte| *byte != b'0');
-        well_formed.then_some(Self(*id))
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default() // it is ASCII
+/// What a request says of the trace that it is part of. Two that say so say nothing.
+fn named_trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let named = values.next()?;
+    match values.next() {
+        None => TraceContext::parse(named.as_bytes()),
+        Some(_) => None,
     }
 }
 
@@ -273,23 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_id_is_read_from_a_well_formed_traceparent_only() {
-        let of = |value: &str| {
+    fn a_trace_is_named_once_or_not_at_all() {
+        let one = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let named = |values: &[&str]| {
             let mut headers = HeaderMap::new();
-            headers.insert("traceparent", value.parse().unwrap());
-            TraceId::of(&headers).map(|id| id.as_str().to_owned())
+            for value in values {
+                headers.append(TRACEPARENT, value.parse().unwrap());
+            }
+            named_trace(&headers).map(|context| context.traceparent().as_str().to_owned())
         };
-        let id = "0af7651916cd43dd8448eb211c80319c";
-        assert_eq!(of(&format!("00-{id}-b7ad6b7169203331-01")).as_deref(), Some(id));
-        for bad in [
-            "",
-            "00",
-            "00-zz",
-            "garbage-garbage-garbage-garbage-garbage-garbage-garbage",
-        ] {
-            assert_eq!(of(bad), None, "{bad}");
+        assert_eq!(named(&[one]).as_deref(), Some(one));
+        for none in [&["garbage"][..], &[one, one], &["", one], &[]] {
+            assert_eq!(named(none), None, "{none:?}");
         }
-        assert_eq!(of(&format!("00-{}-b7ad6b7169203331-01", "0".repeat(32))), None);
-        assert_eq!(of(&format!("00-{}-b7ad6b7169203331-01", id.to_uppercase())), None);
     }
 }

@@ -191,6 +191,22 @@ labels!(
     }
 );
 
+labels!(
+    /// What became of a span.
+    SpanOutcome {
+        /// The collector took it.
+        Exported = "exported",
+        /// There was no room for it to wait in.
+        QueueFull = "queue-full",
+        /// The collector answered, and did not take it.
+        Rejected = "rejected",
+        /// The collector did not answer, or asked to come later, until it was not tried any more.
+        GivenUp = "given-up",
+        /// The process ended before it could be exported.
+        Ended = "ended",
+    }
+);
+
 impl Label for FetchOutcome {
     const ALL: &'static [Self] = &Self::ALL;
     fn word(self) -> &'static str {

@@ -13,6 +13,7 @@ use super::line_buffer::Drops;
 use super::overload_metrics::OverloadMetrics;
 use super::source_metrics::SourceMetrics;
 use super::token_metrics::TokenMetrics;
+use super::trace_metrics::TraceMetrics;
 use crate::domain::alert::AlertKind;
 use crate::domain::problem::Problem;
 use crate::domain::time::Timestamp;
@@ -52,8 +53,13 @@ impl<L: Label, M> ByLabel<L, M> {
 impl<L: Label> ByLabel<L, IntCounter> {
     /// Counts one.
     pub fn inc(&self, label: L) {
+        self.add(label, 1);
+    }
+
+    /// Counts so many.
+    pub fn add(&self, label: L, count: u64) {
         if let Some(counter) = self.get(label) {
-            counter.inc();
+            counter.inc_by(count);
         }
     }
 }
@@ -123,6 +129,8 @@ pub struct Metrics {
     pub overload: OverloadMetrics,
     /// What is seen of runtime tokens.
     pub runtime_tokens: TokenMetrics,
+    /// What became of spans.
+    pub traces: TraceMetrics,
     upstream_connections: IntCounter,
     upstream_reused: IntCounter,
     upstream_handshakes: ByLabel<Handshake, IntCounter>,
@@ -226,6 +234,7 @@ impl Metrics {
             sources: SourceMetrics::register(r)?,
             overload: OverloadMetrics::register(r)?,
             runtime_tokens: TokenMetrics::register(r)?,
+            traces: TraceMetrics::register(r)?,
             upstream_connections: counter(
                 r,
                 "kiket_upstream_connections_total",

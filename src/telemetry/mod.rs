@@ -10,11 +10,12 @@ pub mod metrics;
 pub mod overload_metrics;
 pub mod source_metrics;
 pub mod token_metrics;
+pub mod trace_metrics;
 
 pub use delivery_line::DeliveryLine;
 pub use labels::{
     AuditFailure, BundleLookup, CircuitState, Handshake, KeyFetch, Listener, NoticeKind, NoticeOutcome, Outcome,
-    ShedReason, SourceBackend,
+    ShedReason, SourceBackend, SpanOutcome,
 };
 pub use logging::{LogFormat, LogHandle};
 pub use metrics::Metrics;

@@ -4,8 +4,10 @@ use serde_json::json;
 
 use super::support::allocations::{self, Allocations};
 use super::support::alone::alone;
+use super::support::collector::Collector;
 use super::support::endpoint::Endpoint;
 use super::support::instance::{Instance, invocation};
+use super::support::process::Settings;
 use super::support::trace::Traced;
 
 /// Deliveries, one after another over one connection, that an average is taken over.
@@ -30,7 +32,18 @@ fn body(bytes: usize) -> Vec<u8> {
 
 #[test]
 fn a_warm_delivery_makes_six_system_calls_on_its_worker() {
-    let (traced, endpoint) = (Traced::start(&[]), Endpoint::start());
+    six_system_calls(&[]);
+}
+
+#[test]
+fn a_delivery_whose_spans_are_exported_makes_no_more_of_them() {
+    let collector = Collector::start();
+    six_system_calls(&[("otlp_traces_url", &collector.url())]);
+    assert!(collector.spans(2 * DELIVERIES).len() >= 2 * DELIVERIES);
+}
+
+fn six_system_calls(settings: Settings<'_>) {
+    let (traced, endpoint) = (Traced::start(settings), Endpoint::start());
     traced.process.simple(&endpoint.url(), "value");
     let mut dispatcher = traced.process.connect();
     let request = invocation("ins", &body(1024));

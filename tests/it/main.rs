@@ -83,6 +83,7 @@ mod store_contract;
 mod store_copy;
 mod store_outage;
 mod support;
+mod traces;
 mod transit_keys;
 mod vault_fake;
 mod vault_login;
