@@ -12,7 +12,7 @@ use crate::crypto::keyring::Keyring;
 use crate::domain::audit::Actor;
 use crate::keys::{self, Keks, KeksError};
 use crate::proxy::NoRandomness;
-use crate::store::SharedStore;
+use crate::store::{SharedStore, StoreError};
 
 /// Refuses a keyring that is another database's, before anything is written.
 pub(super) fn vet(config: &Config, store: &SharedStore, keyring: &Keyring, runtime: &Handle) -> Result<(), StartError> {
@@ -45,12 +45,23 @@ pub(super) fn enter(
 
 /// What cannot be started with, and which file to change.
 fn refused(config: &Config, error: KeksError) -> StartError {
+    match keks_advice(config, &error) {
+        Ok(advice) => StartError::Keks { error, advice },
+        Err(error) => StartError::Store(error),
+    }
+}
+
+/// What to do where the keyring and the store do not go together.
+///
+/// # Errors
+/// [`StoreError`] where that could not be told.
+pub fn keks_advice(config: &Config, error: &KeksError) -> Result<String, StoreError> {
     let file = match &config.master_key_file {
         Some(path) => path.display().to_string(),
         None => String::from("the keyring"),
     };
-    let advice = match &error {
-        KeksError::Store(error) => return StartError::Store(*error),
+    Ok(match error {
+        KeksError::Store(error) => return Err(*error),
         KeksError::Lacking(_) | KeksError::Another(_) | KeksError::Needed { .. } => {
             format!("add its [[kek]] table to {file} (master_key_file) from a file of an instance that has it")
         }
@@ -60,8 +71,7 @@ fn refused(config: &Config, error: KeksError) -> StartError {
         KeksError::Tampered | KeksError::SetBack => {
             String::from("somebody wrote to table `keks`, or the keyring is another database's")
         }
-    };
-    StartError::Keks { error, advice }
+    })
 }
 
 /// Says that the instance is there, and puts rows under the active key where the role has background work.

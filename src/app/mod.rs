@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 pub use self::keyring::{KeysUnread, read_keys, wrapping};
+pub use self::keys::keks_advice;
 
 use crate::audit::{LogDuty, Recorder};
 use crate::clock::Clock;

@@ -132,7 +132,12 @@ fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
 /// When a client certificate ends: the first of a PEM chain. `None` where it is none.
 #[must_use]
 pub fn certificate_end(pem: &HandshakeSecret) -> Option<Timestamp> {
-    let chain = certificates(&pem.0)?;
+    chain_end(&certificates(&pem.0)?)
+}
+
+/// When a certificate chain ends: its first one. `None` where that is none.
+#[must_use]
+pub fn chain_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     chain.first().and_then(|leaf| validity(leaf).ok()).map(|(_, end)| end)
 }
 

@@ -30,7 +30,7 @@ use crate::domain::policy::DAY_MILLIS;
 use crate::domain::time::Timestamp;
 use crate::store::{Change, Finding, InstanceRow, KekRow, KeyWrite, SharedStore, StoreError, Write};
 
-pub use presence::{BEAT_MILLIS, GONE_MILLIS};
+pub use presence::{BEAT_MILLIS, GONE_MILLIS, fits};
 pub use promotion::{KeyChange, KeyChangeError};
 pub use rewrap::{HOLD_MILLIS, LOOK_AGAIN_MILLIS};
 pub use status::{KekState, KekStatus};

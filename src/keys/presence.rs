@@ -2,7 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{InstanceRow, Keks, KeksError, KeyWrite, LOOK_EVERY, StoreError, Timestamp, change, follow, loaded_as};
+use super::{
+    InstanceRow, Keks, KeksError, KeyWrite, Keyring, LOOK_EVERY, SharedStore, StoreError, Timestamp, change, follow,
+    loaded_as,
+};
 use crate::store::loaded;
 
 /// How often an instance says that it is there.
@@ -10,6 +13,23 @@ pub const BEAT_MILLIS: u64 = 10 * 1_000;
 
 /// An instance that did not say so for this long is gone.
 pub const GONE_MILLIS: u64 = 60 * 1_000;
+
+/// Whether the keyring has every key that the store needs; follows the active one. Writes nothing.
+///
+/// # Errors
+/// [`KeksError`]: a process with this keyring must not start on this store.
+pub async fn fits(store: &SharedStore, keyring: &Keyring) -> Result<(), KeksError> {
+    for row in follow(store, keyring).await? {
+        if row.retired_at.is_some() || loaded_as(keyring, &row.id).is_some() {
+            continue;
+        }
+        let rows = store.wrapped_count(&row.head).await?;
+        if rows > 0 {
+            return Err(KeksError::Needed { id: row.id, rows });
+        }
+    }
+    Ok(())
+}
 
 impl Keks {
     /// Says which keys are loaded, then looks which one is active: a promotion made meanwhile was refused because of
@@ -34,15 +54,7 @@ impl Keks {
     }
 
     async fn look(&self) -> Result<(), KeksError> {
-        for row in follow(&self.store, &self.keyring).await? {
-            if row.retired_at.is_some() || loaded_as(&self.keyring, &row.id).is_some() {
-                continue;
-            }
-            let rows = self.store.wrapped_count(&row.head).await?;
-            if rows > 0 {
-                return Err(KeksError::Needed { id: row.id, rows });
-            }
-        }
+        fits(&self.store, &self.keyring).await?;
         self.learnt.notify_one();
         Ok(())
     }

@@ -6,6 +6,7 @@
 pub mod copy;
 mod error;
 mod keks;
+mod look;
 mod notice;
 mod position;
 mod postgres;
@@ -30,6 +31,7 @@ use crate::domain::time::Timestamp;
 
 pub use error::StoreError;
 pub use keks::{InstanceRow, KekRow, KeyWrite, Rewrap, loaded};
+pub use look::{FileFacts, Holder, Look, Schema, ServerFacts, look};
 pub use notice::{Finding, Notice, Rotated, rotated};
 pub use position::FeedPosition;
 pub use records::{

@@ -34,6 +34,13 @@ impl Hints {
         Self { wake, listener }
     }
 
+    /// Hints of nothing, and takes no connection.
+    pub(super) fn none() -> Self {
+        let (wake, _) = watch::channel(0);
+        let listener = tokio::spawn(async {});
+        Self { wake, listener }
+    }
+
     /// For those who hint of what they did themselves.
     pub(super) fn sender(&self) -> watch::Sender<u64> {
         self.wake.clone()

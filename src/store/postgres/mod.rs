@@ -8,6 +8,7 @@ mod copy;
 mod dialect;
 mod feed;
 mod hints;
+mod look;
 mod order;
 mod schema;
 mod write;
@@ -46,6 +47,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::time::Timestamp;
 pub(super) use copy::PostgresEnd;
 use hints::Hints;
+pub(super) use look::look;
 use write::Writer;
 
 /// Connections for reading.

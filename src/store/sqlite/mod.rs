@@ -2,6 +2,7 @@
 
 mod copy;
 mod dialect;
+mod look;
 mod write;
 
 // One text for both adapters: what it says of connections, rows and dialect it takes from the adapter it stands in.
@@ -45,6 +46,7 @@ use crate::crypto::chain::ChainKey;
 use crate::domain::audit::AuditEntry;
 use crate::domain::time::Timestamp;
 pub(super) use copy::SqliteEnd;
+pub(super) use look::look;
 use write::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -96,7 +98,7 @@ impl SqliteStore {
             .await
             .map_err(|_| OpenError::Foreign)?;
         let (wake, _) = watch::channel(0);
-        let writer = Writer::start(connection, chain, wake.clone(), lock);
+        let writer = Writer::start(connection, chain, wake.clone(), Some(lock));
         Ok(Self { readers, writer, wake })
     }
 }

@@ -56,7 +56,7 @@ async fn a_full_database_says_so_keeps_what_it_has_and_goes_on_when_there_is_spa
         narrow.connect().await.unwrap(),
         chain.clone(),
         store.wake.clone(),
-        Arc::new(File::open(&path).unwrap()),
+        Some(Arc::new(File::open(&path).unwrap())),
     );
     let mut recorded = 0;
     let full = loop {
@@ -73,7 +73,7 @@ async fn a_full_database_says_so_keeps_what_it_has_and_goes_on_when_there_is_spa
         options(&path).connect().await.unwrap(),
         chain.clone(),
         store.wake.clone(),
-        Arc::new(File::open(&path).unwrap()),
+        Some(Arc::new(File::open(&path).unwrap())),
     );
     wide.record(vec![entry(recorded + 1)]).await.unwrap();
     let linked = audit::chain(&store.readers, None, 1, 1_000).await.unwrap();

@@ -40,12 +40,13 @@ enum Order {
 }
 
 impl Writer {
-    /// Starts the task. It ends, and gives up the lock, when the last writer is gone.
+    /// Starts the task. It ends, and gives up the lock, when the last writer is gone. Over a connection that may only
+    /// read there is no lock, and every write is refused.
     pub(super) fn start(
         connection: SqliteConnection,
         chain: ChainKey,
         wake: watch::Sender<u64>,
-        lock: Arc<File>,
+        lock: Option<Arc<File>>,
     ) -> Self {
         let (orders, waiting) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(async move {
