@@ -24,19 +24,38 @@ pub(super) struct Settings {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket config check --config /etc/kiket/kiket.toml
+  kiket config print --set log_format=text
+  kiket config print --manual")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  kiket config check --config /etc/kiket/kiket.toml
+  KIKET_MASTER_KEY_FILE=master.key kiket config check --set workers=2
+
+`kiket doctor` looks further: at the store, the network and the kernel.";
+
+const PRINT_EXAMPLES: &str = "\
+Examples:
+  kiket config print --config /etc/kiket/kiket.toml
+  kiket config print --manual > kiket.toml";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Say whether `kiket serve` would start with these settings; reads the files that they name
+    #[command(after_help = CHECK_EXAMPLES)]
     Check {
         #[command(flatten)]
         settings: Settings,
     },
     /// Print the settings in force and where each came from, without secrets
+    #[command(after_help = PRINT_EXAMPLES)]
     Print {
         #[command(flatten)]
         settings: Settings,
@@ -79,6 +98,11 @@ pub(super) fn run(args: &Args) -> Exit {
 /// Reads what the settings name, the keys as a start does.
 fn check(config: &Config) -> Result<(), Failure> {
     app::read_keys(config)?;
+    files(config)
+}
+
+/// Reads what the settings name beside the keys.
+pub(super) fn files(config: &Config) -> Result<(), Failure> {
     readable("bootstrap_token_file", config.bootstrap_token_file.as_deref())?;
     readable("dispatcher_token_file", config.dispatcher_token_file.as_deref())?;
     match (&config.admin_tls_cert_file, &config.admin_tls_key_file) {

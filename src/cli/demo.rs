@@ -4,6 +4,10 @@ use super::{Exit, fail};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  kiket demo
+  kiket demo --once
+
 A throw-away store, keys in memory, development certificates and an endpoint that demands a client certificate, all on
 loopback. Stays up for your own requests until Ctrl-C; with --once it ends, with exit code 1 if anything was not as it
 should be.")]

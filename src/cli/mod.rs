@@ -11,6 +11,7 @@ mod demo;
 mod env_file;
 mod extensions;
 mod keys;
+mod man;
 mod marketplace;
 mod moment;
 mod openapi;
@@ -77,9 +78,13 @@ enum Command {
     /// Check or print the configuration
     Config(config::Args),
     /// Print the REST API's OpenAPI 3.1 document
+    #[command(after_help = openapi::EXAMPLE)]
     Openapi,
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Write a page of the manual for every command
+    #[command(hide = true)]
+    Man(man::Args),
     /// Say what could stand at the end of a command line; completions ask
     #[command(name = "__complete", hide = true)]
     Candidates(candidates::Args),
@@ -180,6 +185,7 @@ pub fn run() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Candidates(args) => candidates::run(args),
     };
     ExitCode::from(exit.code())

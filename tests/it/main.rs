@@ -61,6 +61,7 @@ mod leak_assertion;
 mod lifecycle;
 mod long_run;
 mod machine_identity;
+mod manual_pages;
 mod monitoring;
 mod mutual_tls;
 mod no_leak;

@@ -17,6 +17,10 @@ use super::remote::Remote;
 pub(super) use set::write;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket extensions secrets list --organization acme
+  kiket extensions secrets explain --installation ins_7")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

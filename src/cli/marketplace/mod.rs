@@ -14,6 +14,11 @@ use super::Outcome;
 use super::remote::Remote;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket marketplace install mailchimp.yaml --project web --organization acme --id ins_7
+  kiket marketplace status ins_7
+  kiket marketplace enable ins_7")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

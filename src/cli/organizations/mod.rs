@@ -10,6 +10,10 @@ use super::Outcome;
 use super::remote::Remote;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket organizations policy get acme
+  kiket organizations providers list acme")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +24,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show or change an organization's policy: rotation, read alerts, notifications, retention
+    #[command(after_help = "Example:\n  kiket organizations policy get acme")]
     Policy {
         #[command(subcommand)]
         command: policy::Command,

@@ -10,6 +10,11 @@ use super::Outcome;
 use super::remote::Remote;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket secrets audit --action secret.rotate
+  kiket secrets alerts
+  kiket secrets health")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

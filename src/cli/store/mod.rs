@@ -7,6 +7,9 @@ use clap::Subcommand;
 use super::Outcome;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket store copy --from sqlite:/var/lib/kiket/kiket.db --to 'postgres://kiket@db.example.com/kiket'")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -10,6 +10,11 @@ use super::Outcome;
 use super::remote::Remote;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  (umask 077; kiket tokens create --name platform --role platform_operator > platform.token)
+  kiket tokens list
+  kiket tokens delete tok_45fc4dd062510ccd4c8a9257")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -15,6 +15,10 @@ use crate::cli::{Failure, Outcome};
 use crate::domain::provider::ProviderName;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiket organizations providers list acme
+  kiket organizations providers check acme main")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
