@@ -27,6 +27,7 @@ const MAY_EXPOSE: &[&str] = &[
     "bundles/build.rs",
     "cli/client/body.rs",
     "cli/client/mod.rs",
+    "cli/deliver/proxy.rs",
     "cli/marketplace/wizard.rs",
     "cli/prompt.rs",
     "cli/value.rs",

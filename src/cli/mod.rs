@@ -7,6 +7,7 @@ mod candidates;
 pub mod client;
 mod completions;
 mod config;
+mod deliver;
 mod demo;
 mod env_file;
 mod extensions;
@@ -77,6 +78,8 @@ enum Command {
     Store(store::Args),
     /// Check or print the configuration
     Config(config::Args),
+    /// Send a recorded invocation through a running sidecar, or show what would be sent
+    Deliver(deliver::Args),
     /// Print the REST API's OpenAPI 3.1 document
     #[command(after_help = openapi::EXAMPLE)]
     Openapi,
@@ -183,6 +186,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Store(args) => ended(store::run(&args)),
         Command::Config(args) => config::run(&args),
+        Command::Deliver(args) => ended(deliver::run(&args)),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -19,6 +19,7 @@ mod certificate_rotation;
 mod cli_audit;
 mod cli_completions;
 mod cli_consents;
+mod cli_deliver;
 mod cli_marketplace;
 mod cli_monitoring;
 mod cli_providers;

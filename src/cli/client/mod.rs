@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use address::{Address, Stream};
 pub use body::{Place, SecretBody};
+pub(in crate::cli) use problem::refusal;
 pub use problem::{ClientError, Problem};
 
 /// For the connection and its handshake.

@@ -5,6 +5,8 @@ use std::fmt;
 use http::StatusCode;
 use serde::Deserialize;
 
+use crate::domain::problem;
+
 /// Why there is no answer that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientError {
@@ -37,6 +39,23 @@ impl Problem {
         self.r#type.strip_prefix("urn:kiket:problem:").unwrap_or(&self.r#type)
     }
 
+    /// What the data plane would say of a delivery.
+    pub(in crate::cli) fn of(problem: problem::Problem) -> Self {
+        Self {
+            r#type: problem.urn().to_owned(),
+            title: problem.title().to_owned(),
+            status: problem.status(),
+            detail: Some(problem.detail().to_owned()),
+            field: None,
+            missing: Vec::new(),
+        }
+    }
+
+    /// The same, with the keys that it is about.
+    pub(in crate::cli) fn about(self, missing: Vec<String>) -> Self {
+        Self { missing, ..self }
+    }
+
     /// What to do next.
     fn advice(&self) -> Option<&'static str> {
         Some(match (self.name(), self.field.as_deref()) {
@@ -45,7 +64,7 @@ impl Problem {
             ("not-found", _) => "ids and keys are case-sensitive; what belongs to another organization looks absent",
             ("method-not-allowed", _) => "this server is older than this command",
             (_, Some("organization_id")) => "name it with --organization or KIKET_ORGANIZATION",
-            ("required-secrets-missing", _) => {
+            ("required-secrets-missing" | "signing-key-missing" | "mtls-identity-missing", _) => {
                 "set them with `kiket extensions secrets set`; `kiket marketplace status ID` shows where each is looked for"
             }
             ("destination-unconfirmed", _) => {
@@ -56,7 +75,35 @@ impl Problem {
             }
             ("key-in-use", _) => "again when `kiket keys status` shows no row under it",
             ("version-mismatch" | "conflict", _) => "somebody else was faster, or it exists already: look again",
-            ("rate-limited" | "store-unavailable" | "overloaded", _) => "again in a few seconds",
+            ("installation-unknown", _) => {
+                "`kiket marketplace status` lists the installations; one that was just made is known to other instances \
+                 within a second"
+            }
+            ("installation-not-enabled", _) => "`kiket marketplace enable ID` lets deliveries reach it",
+            ("scope-mismatch", _) => {
+                "the ids in the invocation, --installation and `kiket marketplace status ID` have to say the same"
+            }
+            ("dispatcher-unauthenticated", _) => "name the dispatcher's token with --dispatcher-token-file",
+            ("runtime-token-invalid", _) => {
+                "a recorded token has ended long ago: record the invocation anew, or try it where runtime_token_jwks_url \
+                 is not set"
+            }
+            ("reserved-member", _) => "send it as it was before the sidecar: without `secrets` and `secret_status`",
+            ("payload-too-large", _) => "payload_bytes_max is the limit",
+            ("endpoint-unreachable" | "endpoint-tls-failed" | "endpoint-timeout" | "endpoint-circuit-open", _) => {
+                "look at the endpoint; `kiket doctor` says what this host makes of its name and address"
+            }
+            ("destination-refused", _) => {
+                "where it is your own network, name it in egress_allow_cidrs; `kiket doctor` lists what is refused"
+            }
+            ("mtls-identity-invalid", _) => {
+                "`kiket doctor` says when its certificate ends; set certificate and key anew"
+            }
+            ("secret-source-unavailable", _) => {
+                "`kiket extensions secrets explain --installation ID` says which key, `kiket organizations providers check` \
+                 whether its source answers"
+            }
+            ("rate-limited" | "store-unavailable" | "overloaded" | "draining", _) => "again in a few seconds",
             ("store-full", _) => "the server's disk is full",
             _ => return None,
         })
@@ -95,7 +142,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for ClientError {}
 
 /// An answer that says no.
-pub(super) fn refusal(status: StatusCode, body: &[u8], origin: &str) -> ClientError {
+pub(in crate::cli) fn refusal(status: StatusCode, body: &[u8], origin: &str) -> ClientError {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) if problem.r#type.starts_with("urn:kiket:problem:") => ClientError::Refused(Box::new(problem)),
         _ => not_kiket(status, origin),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::slot;
-use crate::cli::client::Call;
+use crate::cli::client::{Call, Client, ClientError};
 use crate::cli::remote::Remote;
 use crate::cli::table::{ABSENT, aligned, printable, text};
 use crate::cli::{Exit, Outcome, moment};
@@ -29,11 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, remote: &Remote) -> Outcome {
-    let call = Call::get(&["extensions", "secrets", "explain"])
-        .with("installation", Some(&args.installation))
-        .with("key", args.key.as_ref())
-        .with("organization_id", remote.organization.as_ref());
-    let document = remote.client()?.call(call)?.body;
+    let document = ask(remote, &remote.client()?, &args.installation, args.key.as_ref())?;
     let now = SystemClock.now();
     remote.show(&document, |document| told(document, now));
     let is_unconfirmed = unconfirmed(&document).is_some();
@@ -45,20 +41,34 @@ pub(super) fn run(args: &Args, remote: &Remote) -> Outcome {
     })
 }
 
+/// Where an installation's values come from, as the API says it.
+pub(in crate::cli) fn ask(
+    remote: &Remote,
+    client: &Client,
+    installation: &str,
+    key: Option<&SecretKey>,
+) -> Result<Value, ClientError> {
+    let call = Call::get(&["extensions", "secrets", "explain"])
+        .with("installation", Some(installation))
+        .with("key", key)
+        .with("organization_id", remote.organization.as_ref());
+    Ok(client.call(call)?.body)
+}
+
 /// The destination that gets nothing yet.
-fn unconfirmed(document: &Value) -> Option<&str> {
+pub(in crate::cli) fn unconfirmed(document: &Value) -> Option<&str> {
     document.pointer("/awaiting_consent/destination")?.as_str()
 }
 
-fn keys(document: &Value) -> impl Iterator<Item = &Value> {
+pub(in crate::cli) fn keys(document: &Value) -> impl Iterator<Item = &Value> {
     document.get("data").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn is(object: &Value, name: &str) -> bool {
+pub(in crate::cli) fn is(object: &Value, name: &str) -> bool {
     object.get(name).and_then(Value::as_bool) == Some(true)
 }
 
-fn told(document: &Value, now: Timestamp) -> String {
+pub(in crate::cli) fn told(document: &Value, now: Timestamp) -> String {
     let (installation, organization) = (text(document, "installation_id"), text(document, "organization_id"));
     let cached = match document.get("cache_age_ms").and_then(Value::as_u64) {
         Some(millis) => format!("values read {} ago", moment::span(millis / 1_000)),

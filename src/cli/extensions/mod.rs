@@ -1,7 +1,7 @@
 //! `kiket extensions secrets`: what can be done with secrets, one command per file.
 
 mod delete;
-mod explain;
+pub(super) mod explain;
 mod link;
 mod list;
 mod report;
