@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod deliver;
 mod demo;
+mod doctor;
 mod env_file;
 mod extensions;
 mod keys;
@@ -49,6 +50,7 @@ Examples:
   kiket demo --once                             see one delivery end to end, nothing to configure
   (umask 077; kiket keys generate > master.key) make the keys that seal every secret
   KIKET_MASTER_KEY_FILE=master.key kiket serve  run the sidecar
+  kiket doctor                                  what a start needs, and what to do where it is not there
   kiket config print --manual                   every setting, explained
   kiket extensions secrets --help               the secrets of a running server
 
@@ -78,6 +80,8 @@ enum Command {
     Store(store::Args),
     /// Check or print the configuration
     Config(config::Args),
+    /// Look at what a start needs and say what to do; changes nothing
+    Doctor(doctor::Args),
     /// Send a recorded invocation through a running sidecar, or show what would be sent
     Deliver(deliver::Args),
     /// Print the REST API's OpenAPI 3.1 document
@@ -186,6 +190,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Store(args) => ended(store::run(&args)),
         Command::Config(args) => config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Deliver(args) => ended(deliver::run(&args)),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),

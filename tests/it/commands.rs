@@ -73,6 +73,7 @@ fn every_command_explains_itself() {
         "store",
         "keys",
         "config",
+        "doctor",
         "deliver",
         "openapi",
         "completions",

@@ -36,6 +36,7 @@ mod control_plane;
 mod counts;
 mod crawl;
 mod demo;
+mod doctor;
 mod draining;
 mod echoes;
 mod endpoint_faults;
