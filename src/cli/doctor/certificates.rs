@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::check::{Check, counted, named};
+use super::check::{Check, UNREAD, counted, named};
 use super::registered::Registered;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -36,7 +36,7 @@ struct Seen {
 
 pub(super) async fn look(
     config: &Config,
-    registered: &Registered,
+    registered: Option<&Registered>,
     rows: Option<&SharedStore>,
     keyring: Option<&Arc<Keyring>>,
 ) -> Check {
@@ -45,12 +45,16 @@ pub(super) async fn look(
         let name = String::from("admin_tls_cert_file");
         seen.push(Seen { name, end });
     }
-    if let (Some(rows), Some(keyring)) = (rows, keyring) {
+    let is_read = registered.is_some();
+    if let (Some(registered), Some(rows), Some(keyring)) = (registered, rows, keyring) {
         for installation in &registered.installations {
             let end = client_end(installation, rows, keyring).await;
             let name = installation.installation.id.to_string();
             seen.extend(end.map(|end| Seen { name, end }));
         }
+    }
+    if seen.is_empty() && !is_read {
+        return Check::not_applicable(NAME, UNREAD);
     }
     judged(seen, SystemClock.now())
 }

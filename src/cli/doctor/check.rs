@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::cli::remote::{self, Form};
 use crate::cli::table::{aligned, printable};
 
+/// Of what stands in rows that nobody could read.
+pub(super) const UNREAD: &str = "needs both keys and a store of this version";
+
 /// How something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {

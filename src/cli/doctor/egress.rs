@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use url::Host;
 
-use super::check::{Check, counted, named};
+use super::check::{Check, UNREAD, counted, named};
 use super::names::Names;
 use super::registered::Registered;
 use crate::config::Config;
@@ -14,7 +14,10 @@ use crate::egress::AllowList;
 
 const NAME: &str = "destinations";
 
-pub(super) fn look(config: &Config, registered: &Registered, names: &Names) -> Check {
+pub(super) fn look(config: &Config, registered: Option<&Registered>, names: &Names) -> Check {
+    let Some(registered) = registered else {
+        return Check::not_applicable(NAME, UNREAD);
+    };
     let allow = AllowList::new(config.egress_allow_cidrs.clone());
     let mut hosts: BTreeMap<String, Option<&'static str>> = BTreeMap::new();
     for destination in registered.destinations() {

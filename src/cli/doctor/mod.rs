@@ -120,8 +120,7 @@ async fn rows(config: &Config, keyring: Option<&Arc<Keyring>>, spare: &Arc<Keyri
     };
     let found = registered.as_ref().and_then(|read| read.as_ref().ok());
     let nothing = Registered::default();
-    let found = found.unwrap_or(&nothing);
-    let names = names::looked_up(found).await;
+    let names = names::looked_up(found.unwrap_or(&nothing)).await;
     let checks = vec![
         store::look(config, &looked).await,
         sealed::look(config, rows, keyring, registered.as_ref()).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::check::{Check, counted};
+use super::check::{Check, UNREAD, counted};
 use super::registered::Registered;
 use crate::app;
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub(super) async fn look(
     registered: Option<&Result<Registered, RegistryError>>,
 ) -> Check {
     let (Some(rows), Some(keyring)) = (rows, keyring) else {
-        return Check::not_applicable(NAME, "needs both keys and a store of this version");
+        return Check::not_applicable(NAME, UNREAD);
     };
     if let Err(error) = keys::fits(rows, keyring).await {
         return match app::keks_advice(config, &error) {

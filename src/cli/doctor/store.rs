@@ -68,7 +68,7 @@ fn file(facts: &FileFacts, schema: Schema) -> Check {
         None => {
             let whole = if facts.is_whole == Some(true) { ", whole" } else { "" };
             let used = match facts.is_in_use {
-                true => "; a running kiket has it, and a second one would not start",
+                true => "; a running kiket has it",
                 false => "",
             };
             Check::ok(

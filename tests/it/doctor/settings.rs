@@ -54,6 +54,17 @@ fn keys_that_are_missing_open_to_others_or_none_are_told_with_what_to_do() {
 }
 
 #[test]
+fn without_keys_nothing_is_said_of_what_they_open() {
+    let patient = Patient::furnished();
+    let report = patient.look(&[("master_key_file", "none")]);
+    report.only("keys", "failed", "cannot be read").ends(1);
+    for check in ["sealed values", "destinations", "certificates"] {
+        report.has(check, "not applicable", "needs both keys and a store");
+    }
+    report.has("store", "ok", "this version's");
+}
+
+#[test]
 fn another_stores_keys_are_told_before_anything_fails_to_open() {
     let patient = Patient::furnished();
     let keys = run(kiket(&["keys", "generate"]));
