@@ -263,12 +263,15 @@ impl Drop for Place {
 mod tests {
     use std::time::Duration;
 
+    use tokio::runtime::Runtime;
+
     use super::*;
     use crate::server::{Admitted, Buffered, Limits};
     use crate::telemetry::line_buffer::Drops;
 
     /// An instance with room for 100 deliveries and 1,000 bytes.
     struct Bench {
+        runtime: Runtime,
         load: Load,
         lanes: Lanes,
     }
@@ -291,7 +294,12 @@ mod tests {
             };
             let metrics = Metrics::new("0.1.0", Timestamp(0), Drops::default()).unwrap();
             let lanes = Lanes::new(load.clone(), shares, Arc::new(metrics));
-            Self { load, lanes }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            Self {
+                runtime: runtime.unwrap(),
+                load,
+                lanes,
+            }
         }
 
         fn lane(&self, organization: &str, host: &str) -> Arc<Lane> {
@@ -301,7 +309,7 @@ mod tests {
         }
 
         fn deliver(&self, lane: &Arc<Lane>, bytes: usize) -> Result<Delivery, Option<ShedReason>> {
-            let admitted = self.load.admit().ok_or(None)?;
+            let admitted = self.runtime.block_on(self.load.admit()).map_err(|_| None)?;
             let buffered = self.load.buffer(bytes).ok_or(None)?;
             Ok((admitted, buffered, lane.enter(bytes)?))
         }

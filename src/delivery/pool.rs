@@ -90,7 +90,8 @@ impl Pools {
                 permit.ok()
             }
         };
-        match connect(egress, route, counts).await? {
+        // In a box of its own: what a handshake keeps would be part of every delivery's state, idle connections' too.
+        match Box::pin(connect(egress, route, counts)).await? {
             Connected::H1(connection) => {
                 self.with(&route.pool, |pool| pool.protocol = Some(Protocol::H1));
                 Ok(Lent::H1(connection))

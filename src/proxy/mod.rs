@@ -34,7 +34,7 @@ use crate::domain::installation::Installation;
 use crate::domain::payload::{Enriched, Stated, scan, scan_with_token, splice};
 use crate::domain::problem::Problem;
 use crate::issuer::Issuer;
-use crate::server::{self, BodyError, Load};
+use crate::server::{self, BodyError, Load, TurnedAway};
 use crate::telemetry::{BundleLookup, LogHandle, Metrics, ShedReason};
 use crate::traces::Traces;
 
@@ -135,10 +135,10 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(Admitted, Bytes), Refusal> {
         let load = &self.shared.load;
-        if load.refuses_new() {
-            return Err(Problem::Draining.into());
-        }
-        record.admit(load.admit().ok_or_else(|| self.shed(ShedReason::InFlight))?);
+        record.admit(load.admit().await.map_err(|turned_away| match turned_away {
+            TurnedAway::Full => self.shed(ShedReason::InFlight),
+            TurnedAway::Closed => Problem::Draining,
+        })?);
         let declared = server::declared_length(&head.headers);
         invocation::check_head(head, declared, load.limits().body_bytes_max)?;
         let admitted = self.shared.auth.check(&head.headers, self.shared.clock.now()).await;
@@ -232,7 +232,7 @@ impl Proxy {
             target,
             headers,
             body,
-            deadline: (record.started + ready.route.timeout).into(),
+            deadline: record.deadline(ready.route.timeout).into(),
             sign: &sign,
         };
         let result = self.deliverer.deliver(outbound).await;

@@ -32,7 +32,7 @@ pub(super) struct DeliveryId([u8; ID_LEN]);
 pub(super) struct Record {
     shared: Arc<Shared>,
     /// When the request's head was there.
-    pub(super) started: Instant,
+    started: Instant,
     pub(super) id: DeliveryId,
     trace_id: Option<TraceId>,
     /// Where the delivery is traced: its spans' ids, and the method's word.
@@ -108,6 +108,12 @@ impl Record {
     /// Keeps the room that the request takes until its end.
     pub(super) fn admit(&mut self, admitted: Admitted) {
         self.admitted = Some(admitted);
+    }
+
+    /// When a delivery that may take so long has to be over. The wait for room is none of the endpoint's time.
+    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
+        let waited = self.admitted.as_ref().map_or(Duration::ZERO, Admitted::waited);
+        self.started + waited + timeout
     }
 
     /// Keeps room for more bytes than the request's until its end.

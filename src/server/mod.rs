@@ -26,7 +26,7 @@ pub use body::{BodyError, declared_length, discard, read_body};
 pub use exchange::{Peer, serve_exchanges};
 pub use inherited::{InheritError, Inherited};
 pub use listener::{BindError, Listener};
-pub use load::{Admitted, Buffered, Load};
+pub use load::{Admitted, Buffered, Load, TurnedAway};
 pub use tls::{TlsFileError, server_tls};
 pub use worker::{Closing, Pulse, WorkerError, Workers};
 
