@@ -229,7 +229,9 @@ mod tests {
             let first = load.admit().await.unwrap();
             let second = load.admit().await.unwrap();
             assert_eq!((first.waited(), second.waited()), (Duration::ZERO, Duration::ZERO));
+            let asked = Instant::now();
             assert_eq!(load.admit().await.unwrap_err(), TurnedAway::Full);
+            assert!(asked.elapsed() >= WAIT);
             assert_eq!((load.in_flight(), load.admitted()), (2, 3));
             drop(first);
             assert_eq!(load.admit().await.unwrap().waited(), Duration::ZERO);
