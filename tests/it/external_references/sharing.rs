@@ -111,7 +111,9 @@ fn what_is_fresh_is_not_fetched_again_and_what_is_missing_or_refused_not_at_once
     stage.backend.put("the second value");
     stage.instance.clock.advance(30_000);
     stage.until("it is there again", || stage.outcome("optional") == "the second value");
-    assert_eq!(stage.alerts("dangling-reference").len(), 1, "once a day");
+    stage.until("it is told, once a day", || {
+        stage.alerts("dangling-reference").len() == 1
+    });
 }
 
 #[test]
