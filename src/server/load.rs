@@ -16,8 +16,8 @@ const WAIT: Duration = Duration::from_millis(4);
 /// A wait that took as long as this: the worker is behind, and comes to each request late.
 const BEHIND: Duration = Duration::from_millis(6);
 
-/// The longest that a request waits for room where the worker is behind.
-const WAIT_MAX: Duration = Duration::from_millis(250);
+/// How much longer it waits where the worker is behind.
+const WAIT_MORE: Duration = Duration::from_millis(250);
 
 /// The server's load, counted for all workers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Load {
     }
 
     /// Lets a request in. Where too many are being served, it waits for room, first come first served: for 4 ms, so
-    /// that a burst is not refused; and for up to 250 ms while its worker is behind. Then every refusal would cost time
+    /// that a burst is not refused; and for 250 ms more where its worker is behind. Then every refusal would cost time
     /// that deliveries need, and a dispatcher that comes back at once would take more and more of it.
     ///
     /// Cancel safe: whoever goes gives up the turn.
@@ -99,7 +99,7 @@ impl Load {
         let mut room = pin!(Arc::clone(&self.0.in_flight).acquire_owned());
         let asked = Instant::now();
         let room = match timeout(WAIT, &mut room).await {
-            Err(_) if asked.elapsed() >= BEHIND => timeout(WAIT_MAX, &mut room).await,
+            Err(_) if asked.elapsed() >= BEHIND => timeout(WAIT_MORE, &mut room).await,
             soon => soon,
         };
         let room = room.map_err(|_| TurnedAway::Full)?;

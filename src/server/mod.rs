@@ -35,7 +35,7 @@ pub use worker::{Closing, Pulse, WorkerError, Workers};
 pub struct Limits {
     /// Open inbound connections; more wait in the kernel's queue.
     pub connections_max: usize,
-    /// Requests being served at a time; more are shed.
+    /// Requests being served at a time; more wait a moment for room, and are shed.
     pub in_flight_max: usize,
     /// Bytes of request bodies held at a time; more are shed.
     pub buffered_bytes_max: usize,
